@@ -1,0 +1,126 @@
+/* growth.c: evacuation in place, one bucket at a time.
+ *
+ * The table grows by splitting the bucket at `split` = bucket_count - level: its keys either stay (X) or move to the
+ * new bucket split + level (Y), as one more bit of their hash says. No second array, no copy of the table, no moment at
+ * which more than two buckets and their chains are touched: linear hashing (Litwin, 1980) with the X and Y of Go's
+ * evacuation.
+ *
+ * States of a table                                      States of a home bucket b < level
+ *   EMPTY     bucket_count = 0                             WHOLE      b >= split: its chain has all keys with hash %
+ * level = b EVEN      bucket_count = level (split = 0)             EVACUATED  b <  split: X kept in b, Y in b + level
+ *   GROWING   level < bucket_count < 2 * level           and of b >= level
+ *   EVEN again at bucket_count = 2 * level, when level     ABSENT     b >= bucket_count: all zeros, not yet used
+ *   doubles                                                Y          b <  bucket_count
+ *
+ * A lookup needs no case for any of these: table_home folds the hash back where the Y bucket is ABSENT.
+ *
+ * No memory is needed for a split. A chain of c buckets holds at most 8 c keys; X and Y need at most c + 1 buckets for
+ * them, and the new home bucket is the one more. Each source bucket is copied out before its place is dealt anew.
+ */
+#include "growth.h"
+
+/* Go evacuates up to two buckets per write as well (runtime/map.go, growWork). One split adds room for 6.5 keys, so one
+ * in 6.5 insertions splits; the second lets a table catch up where growth had to wait for memory. */
+#define GROWTH_SPLITS_PER_WRITE 2
+
+/* The second trigger: overflow buckets per 16 home buckets. By chance alone there are 3.3 at EVEN and up to 4.6 in the
+ * midst of a doubling at full load (measured, tests/core/test_growth.c prints them); 7 is seldom met by chance. It
+ * grows the table at most to half the load factor: more would help no pattern that a keyed hash leaves. */
+#define GROWTH_OVERFLOW_SIXTEENTHS 7
+
+bool growth_due(const table *index)
+{
+    uint64_t halves = index->key_count * 2;
+    if (halves > index->bucket_count * TABLE_LOAD_HALVES)
+        return true;
+    return index->overflow_count * 16 > index->bucket_count * GROWTH_OVERFLOW_SIXTEENTHS + 64 &&
+           halves * 2 > index->bucket_count * TABLE_LOAD_HALVES;
+}
+
+/* Where keys are dealt to: a chain being built from buckets that the source chain gives up. */
+typedef struct dealer {
+    bucket *last;
+    uint32_t link; /* of `last`, BUCKET_NONE for a home bucket */
+} dealer;
+
+static void deal(table *index, dealer *chain, uint32_t *spare, uint8_t tophash, int64_t key, uint32_t row)
+{
+    if (chain->last->slot_count == BUCKET_SLOTS) {
+        CHECK(*spare != BUCKET_NONE);
+        uint32_t link = *spare;
+        bucket *fresh = table_overflow_at(index, link);
+        *spare = fresh->overflow;
+        memset(fresh, 0, sizeof *fresh);
+        chain->last->overflow = link;
+        chain->last = fresh;
+        chain->link = link;
+    }
+    bucket_write(chain->last, chain->last->slot_count++, tophash, key, row);
+}
+
+/* Splits the next WHOLE bucket. The new home bucket is committed. */
+static void evacuate(table *index)
+{
+    uint64_t from = index->bucket_count - index->level;
+    uint64_t evacuation_bit = index->level;
+    dealer stay = {.last = table_bucket(index, from)};
+    dealer move = {.last = table_bucket(index, index->bucket_count)};
+    uint32_t spare = BUCKET_NONE; /* source buckets that are free to be dealt anew, linked */
+    bucket source = *stay.last;
+    memset(stay.last, 0, sizeof *stay.last);
+    memset(move.last, 0, sizeof *move.last);
+    for (;;) {
+        for (uint32_t slot = 0; slot < source.slot_count; slot++) {
+            bool moves = (hash_key(&index->secret, source.key[slot]) & evacuation_bit) != 0;
+            deal(index, moves ? &move : &stay, &spare, source.tophash[slot], source.key[slot],
+                 bucket_row(&source, slot));
+        }
+        if (source.overflow == BUCKET_NONE)
+            break;
+        uint32_t link = source.overflow;
+        bucket *next = table_overflow_at(index, link);
+        source = *next;
+        next->overflow = spare;
+        spare = link;
+    }
+    while (spare != BUCKET_NONE) {
+        uint32_t link = spare;
+        spare = table_overflow_at(index, link)->overflow;
+        table_overflow_free(index, link);
+    }
+    index->bucket_count++;
+    index->split_count++;
+    if (index->bucket_count == 2 * index->level)
+        index->level *= 2;
+}
+
+/* Makes the home bucket at bucket_count usable. Small bucket arrays are one block that may move; they double. */
+static bool reserve_home(table *index, alloc *memory, uint64_t bucket_count, bool bulk)
+{
+    return segments_reserve(&index->buckets, memory, bucket_count, bulk);
+}
+
+bool growth_finish(table *index, alloc *memory, uint64_t bucket_count)
+{
+    if (bucket_count <= index->bucket_count)
+        return true;
+    if (!reserve_home(index, memory, bucket_count, true))
+        return false;
+    while (index->bucket_count < bucket_count)
+        evacuate(index);
+    return true;
+}
+
+void growth_step(table *index, alloc *memory)
+{
+    if (index->stop_the_world && growth_due(index)) {
+        growth_finish(index, memory, 2 * index->bucket_count);
+        return;
+    }
+    for (int step = 0; step < GROWTH_SPLITS_PER_WRITE && growth_due(index); step++) {
+        if (index->bucket_count == index->buckets.item_count &&
+            !reserve_home(index, memory, index->bucket_count + 1, false))
+            return;
+        evacuate(index);
+    }
+}

@@ -1,0 +1,165 @@
+/* info.c: what a map says of itself: counts, memory, invariants; and its lock and views as the front door has them.
+ * Floor 4. */
+#include "map.h"
+
+#include <stdio.h>
+#include <string.h>
+
+uint64_t iam_map_count(const iam_map *map)
+{
+    return map->rows->live_count;
+}
+
+iam_index iam_map_index(const iam_map *map)
+{
+    return map->state == MAP_DIRECT ? IAM_INDEX_DIRECT : IAM_INDEX_HASH;
+}
+
+uint64_t iam_map_bytes(const iam_map *map)
+{
+    uint64_t bytes = atomic_load_explicit(&map->memory.bytes, memory_order_relaxed) +
+                     atomic_load_explicit(&map->rows->memory.bytes, memory_order_relaxed);
+    if (map->direct.ring_reserved)
+        bytes += direct_directory_bytes(&map->direct) - segments_bytes(&map->direct.page_of);
+    return bytes - map->rows->given_back_bytes;
+}
+
+uint64_t iam_map_allocations(const iam_map *map)
+{
+    return map->past_requests + atomic_load_explicit(&map->memory.request_count, memory_order_relaxed) +
+           atomic_load_explicit(&map->rows->memory.request_count, memory_order_relaxed);
+}
+
+uint64_t iam_map_version(const iam_map *map)
+{
+    return map->version;
+}
+
+uint64_t iam_map_epoch(const iam_map *map)
+{
+    return map->epoch;
+}
+
+iam_rows *iam_map_rows(const iam_map *map)
+{
+    return map->rows;
+}
+
+void iam_map_stats(const iam_map *map, iam_stats *stats)
+{
+    const iam_rows *rows = map->rows;
+    const table *hash = &map->hash;
+    memset(stats, 0, sizeof *stats);
+    stats->count = rows->live_count;
+    stats->index = iam_map_index(map);
+    stats->leaving_direct = map->state == MAP_LEAVING;
+    stats->bucket_count = hash->bucket_count;
+    stats->overflow_count = hash->overflow_count;
+    stats->load = hash->bucket_count == 0 ? 0 : (double)hash->key_count / (double)hash->bucket_count;
+    stats->longest_chain = hash->key_count == 0 ? 0 : table_longest_chain(hash);
+    if (map->state == MAP_LEAVING)
+        stats->evacuated = (double)map->leave_cursor / (double)map->leave_end;
+    else if (hash->level > 0)
+        stats->evacuated = (double)(hash->bucket_count - hash->level) / (double)hash->level;
+    if (map->state != MAP_HASH) {
+        stats->page_count = map->direct.page_count;
+        stats->page_rows = (uint64_t)1 << map->direct.page_log2;
+    }
+    stats->bytes = iam_map_bytes(map);
+    stats->bytes_rows = segments_bytes(&rows->row_store) - rows->given_back_bytes;
+    stats->bytes_keys = segments_bytes(&rows->key_store);
+    stats->bytes_presence = segments_bytes(&rows->presence_store);
+    stats->bytes_views = rows_hold_bytes(rows);
+    stats->bytes_buckets = segments_bytes(&hash->buckets);
+    stats->bytes_overflow = segments_bytes(&hash->overflow);
+    stats->bytes_directory = direct_directory_bytes(&map->direct);
+    stats->rows_used = rows->used_count;
+    stats->rows_free = rows->free_count;
+    stats->rows_held = atomic_load_explicit(&rows->held_count, memory_order_relaxed);
+    stats->views = atomic_load_explicit(&rows->refs, memory_order_relaxed) - 1;
+    stats->scans = atomic_load_explicit(&map->scans, memory_order_relaxed);
+    stats->growths = hash->split_count;
+    stats->allocations = iam_map_allocations(map);
+}
+
+bool iam_map_overlaps(const iam_map *map, const void *block, size_t bytes)
+{
+    const char *begin = block, *end = begin + bytes;
+    const iam_rows *rows = map->rows;
+    return segments_overlaps(&rows->row_store, begin, end) || segments_overlaps(&rows->key_store, begin, end) ||
+           segments_overlaps(&rows->presence_store, begin, end);
+}
+
+/* ---- Invariants ---------------------------------------------------------------------------------------------------
+ */
+
+iam_status iam_map_validate(const iam_map *map, char *reason, size_t bytes)
+{
+    const iam_rows *rows = map->rows;
+    if (!rows_validate(rows, map->state != MAP_DIRECT, reason, bytes) || !table_validate(&map->hash, reason, bytes) ||
+        (map->state != MAP_HASH && !direct_validate(&map->direct, rows, reason, bytes)))
+        return IAM_BROKEN;
+    uint64_t in_hash = 0;
+    for (uint64_t number = rows_first(rows, 0); number != UINT64_MAX; number = rows_first(rows, number + 1)) {
+        int64_t key = map_key(map, (uint32_t)number);
+        uint32_t found = map_locate(map, key);
+        if (found != number) {
+            snprintf(reason, bytes, "I1: key %lld of row %llu is found in row %lld", (long long)key,
+                     (unsigned long long)number, found == IAM_ROW_NONE ? -1LL : (long long)found);
+            return IAM_BROKEN;
+        }
+        in_hash += map->state == MAP_HASH ||
+                   (map->state == MAP_LEAVING && (number < map->leave_cursor || number >= map->leave_end));
+    }
+    if (in_hash != map->hash.key_count) {
+        snprintf(reason, bytes, "I2: %llu present rows belong to the hash index, which has %llu keys",
+                 (unsigned long long)in_hash, (unsigned long long)map->hash.key_count);
+        return IAM_BROKEN;
+    }
+    return IAM_OK;
+}
+
+/* ---- Lock, views, blocks, scans -------------------------------------------------------------------------------------
+ */
+
+/* The lock is the one part of a map that readers change: it is not part of the map's value, so const is cast away. */
+static lock *gate_of(const iam_map *map)
+{
+    return &((iam_map *)(uintptr_t)map)->gate;
+}
+
+iam_status iam_map_try_lock(const iam_map *map, bool exclusive, uint32_t fork_count)
+{
+    return lock_try(gate_of(map), exclusive, fork_count);
+}
+
+void iam_map_wait(const iam_map *map, bool exclusive, uint32_t timeout_milliseconds)
+{
+    lock_wait(gate_of(map), exclusive, timeout_milliseconds);
+}
+
+void iam_map_unlock(const iam_map *map, bool exclusive)
+{
+    lock_release(gate_of(map), exclusive);
+}
+
+iam_status iam_view_take(const iam_map *map, uint32_t number, iam_view *view_out)
+{
+    return rows_view_take(map->rows, number, view_out);
+}
+
+void iam_blocks_take(const iam_map *map)
+{
+    atomic_fetch_add_explicit(&map->rows->refs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&map->rows->block_holds, 1, memory_order_relaxed);
+}
+
+void iam_scans_take(const iam_map *map)
+{
+    atomic_fetch_add_explicit(&((iam_map *)(uintptr_t)map)->scans, 1, memory_order_relaxed);
+}
+
+void iam_scans_release(const iam_map *map)
+{
+    atomic_fetch_sub_explicit(&((iam_map *)(uintptr_t)map)->scans, 1, memory_order_relaxed);
+}

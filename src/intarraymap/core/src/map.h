@@ -1,0 +1,70 @@
+/* map.h: one map: rows, one of the two indexes, and the way from one to the other. Floor 3.
+ *
+ *   state      where a key is looked for
+ *   DIRECT     the direct index
+ *   LEAVING    the direct index for rows [leave_cursor, leave_end), the hash index for all others; every write moves
+ * the cursor on by a few rows, which stay where they are: only the way to them changes HASH       the hash index
+ *
+ * DIRECT -> LEAVING when a new page would cost more than the rule allows; LEAVING -> HASH when the cursor arrives; back
+ * to DIRECT only by clear, compact or a batch into an empty map. So no pattern of keys makes a map flip back and forth.
+ *
+ * I1: every live key is in exactly one index, and its row number is that of a present row.
+ * I2: the index has as many keys as there are present rows.
+ */
+#ifndef IAM_MAP_H
+#define IAM_MAP_H
+
+#include "direct.h"
+#include "lock.h"
+#include "rows.h"
+#include "table.h"
+
+typedef enum map_state { MAP_DIRECT, MAP_LEAVING, MAP_HASH } map_state;
+
+struct iam_map {
+    lock gate;
+    map_state state;
+    iam_rows *rows;
+    table hash;
+    direct direct;
+    uint64_t version, epoch;
+    uint64_t leave_cursor, leave_end;
+    size_t row_bytes, item_bytes;
+    alloc memory; /* of the hash index; rows and the direct index use that of the rows, which may outlive the map */
+    iam_options options;
+    uint64_t past_requests; /* of storages that are gone */
+    _Atomic uint64_t scans;
+};
+
+/* Where a fresh map starts: IAM_INDEX_HASH in HASH, all others in DIRECT. */
+/* Row number of `key` or IAM_ROW_NONE. Changes nothing. */
+static inline uint32_t map_locate(const iam_map *map, int64_t key);
+/* To be called at the start of every write: takes back rows whose last view has gone and moves growth on by a step. */
+void map_begin_write(iam_map *map);
+/* To be called at the start of a batch that may add keys, after map_begin_write. Into an empty map: judges the keys as
+ * a whole, chooses the index and makes room; otherwise nothing. IAM_OK or IAM_NO_MEMORY. */
+iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count);
+/* One step of leaving the direct index. */
+void map_leave_step(iam_map *map);
+/* Adds a key known to be absent: its row's contents are whatever they were. */
+iam_status map_insert(iam_map *map, int64_t key, uint32_t *number_out);
+/* The same where the hash index is the only one (HASH, LEAVING) and the hash is known. */
+iam_status map_insert_hashed(iam_map *map, uint64_t hash, int64_t key, uint32_t *number_out);
+/* Removes the key of row `number`. Cannot fail. */
+void map_erase(iam_map *map, int64_t key, uint32_t number);
+/* The key of a present row. */
+int64_t map_key(const iam_map *map, uint32_t number);
+
+static inline uint32_t map_locate(const iam_map *map, int64_t key)
+{
+    if (map->state == MAP_DIRECT)
+        return direct_find(&map->direct, map->rows, key);
+    if (UNLIKELY(map->state == MAP_LEAVING)) {
+        uint32_t number = direct_number(&map->direct, key);
+        if (number != IAM_ROW_NONE && number >= map->leave_cursor && rows_present(map->rows, number))
+            return number;
+    }
+    return table_find(&map->hash, key);
+}
+
+#endif

@@ -1,0 +1,375 @@
+/* rows.c: see rows.h for the drawing, the states of a row and R1-R3. */
+#include "rows.h"
+
+#include <stdio.h>
+#include <string.h>
+
+iam_rows *rows_create(const iam_options *options, size_t row_bytes, uint64_t row_count_max)
+{
+    alloc memory;
+    alloc_begin(&memory, options);
+    iam_rows *rows = alloc_block(&memory, 1, sizeof *rows, true);
+    if (rows == NULL)
+        return NULL;
+    rows->memory = memory;
+    atomic_init(&rows->refs, 1);
+    atomic_init(&rows->returned, IAM_ROW_NONE);
+    rows->row_bytes = row_bytes;
+    rows->free_head = rows->drained = rows->deferred_head = rows->deferred_tail = IAM_ROW_NONE;
+    segments_begin(&rows->row_store, row_bytes, row_count_max);
+    segments_begin(&rows->key_store, sizeof(int64_t), row_count_max);
+    segments_begin(&rows->presence_store, sizeof(uint64_t), (row_count_max >> 6) + 1);
+    segments_begin(&rows->hold_store, sizeof(hold *), (row_count_max >> HOLD_CHUNK_LOG2) + 1);
+    return rows;
+}
+
+static hold *chunk_at(const iam_rows *rows, uint64_t chunk_index)
+{
+    hold *_Atomic *place = segments_at(&rows->hold_store, chunk_index);
+    return atomic_load_explicit(place, memory_order_acquire);
+}
+
+static uint64_t chunk_count(const iam_rows *rows)
+{
+    uint64_t chunks = (rows->used_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2;
+    return chunks < rows->hold_store.item_count ? chunks : rows->hold_store.item_count;
+}
+
+static void destroy(iam_rows *rows)
+{
+    for (uint64_t chunk = 0; chunk < chunk_count(rows); chunk++)
+        alloc_release(&rows->memory, chunk_at(rows, chunk), HOLD_CHUNK_ROWS, sizeof(hold));
+    segments_end(&rows->hold_store, &rows->memory);
+    segments_end(&rows->presence_store, &rows->memory);
+    segments_end(&rows->key_store, &rows->memory);
+    segments_end(&rows->row_store, &rows->memory);
+    alloc memory = rows->memory;
+    alloc_release(&memory, rows, 1, sizeof *rows);
+}
+
+void rows_release(iam_rows *rows)
+{
+    if (atomic_fetch_sub_explicit(&rows->refs, 1, memory_order_acq_rel) == 1)
+        destroy(rows);
+}
+
+void rows_abandon(iam_rows *rows)
+{
+    /* With blocks alive anything may be looked at. Views can only go from here on, none can come. */
+    if (atomic_load(&rows->refs) > 1 && atomic_load(&rows->block_holds) == 0) {
+        uint64_t begin = 0;
+        for (uint64_t chunk = 0; chunk < chunk_count(rows); chunk++) {
+            const hold *holds = chunk_at(rows, chunk);
+            for (uint64_t i = 0; holds != NULL && i < HOLD_CHUNK_ROWS; i++) {
+                if ((atomic_load_explicit(&holds[i].state, memory_order_acquire) & HOLD_VIEWS) == 0)
+                    continue;
+                uint64_t number = (chunk << HOLD_CHUNK_LOG2) + i;
+                segments_give_back(&rows->row_store, begin, number);
+                begin = number + 1;
+            }
+        }
+        segments_give_back(&rows->row_store, begin, rows->used_count);
+    }
+    rows_release(rows);
+}
+
+/* ---- Room ------------------------------------------------------------------------------------------------------- */
+
+bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, bool bulk)
+{
+    alloc *memory = &rows->memory;
+    return segments_reserve(&rows->row_store, memory, row_count, bulk) &&
+           segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, bulk) &&
+           segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2, bulk) &&
+           (!with_keys || segments_reserve(&rows->key_store, memory, row_count, bulk));
+}
+
+uint64_t rows_take_run(iam_rows *rows, uint64_t row_count)
+{
+    uint64_t first = rows->used_count;
+    rows->used_count += row_count;
+    CHECK(rows->used_count <= rows->row_store.item_count);
+    return first;
+}
+
+void rows_mark(iam_rows *rows, uint32_t number)
+{
+    CHECK(!rows_present(rows, number));
+    *rows_word(rows, number) |= (uint64_t)1 << (number & 63);
+    rows->live_count++;
+    if (number >= rows->last_bound)
+        rows->last_bound = (uint64_t)number + 1;
+    hold *holds = rows_hold(rows, number);
+    if (UNLIKELY(holds != NULL)) {
+        /* A direct row that comes back while a view holds it. */
+        uint32_t before = atomic_fetch_and_explicit(&holds->state, ~HOLD_DEAD, memory_order_acq_rel);
+        if ((before & HOLD_DEAD) && (before & HOLD_VIEWS))
+            atomic_fetch_sub_explicit(&rows->held_count, 1, memory_order_relaxed);
+    }
+}
+
+iam_status rows_insert(iam_rows *rows, int64_t key, uint32_t *number_out)
+{
+    uint32_t number = rows->free_head;
+    if (number != IAM_ROW_NONE) {
+        rows->free_head = (uint32_t)*rows_key(rows, number);
+        rows->free_count--;
+    } else {
+        uint64_t fresh = rows->used_count;
+        if (UNLIKELY(fresh >= IAM_ROWS_MAX))
+            return IAM_TOO_MANY_ROWS;
+        if (UNLIKELY(fresh >= rows->row_store.item_count || fresh >= rows->key_store.item_count ||
+                     fresh >> 6 >= rows->presence_store.item_count ||
+                     fresh >> HOLD_CHUNK_LOG2 >= rows->hold_store.item_count) &&
+            !rows_reserve(rows, fresh + 1, true, false))
+            return IAM_NO_MEMORY;
+        number = (uint32_t)rows_take_run(rows, 1);
+    }
+    *rows_key(rows, number) = key;
+    rows_mark(rows, number);
+    *number_out = number;
+    return IAM_OK;
+}
+
+/* ---- Letting go ------------------------------------------------------------------------------------------------- */
+
+bool rows_unmark(iam_rows *rows, uint32_t number)
+{
+    CHECK(rows_present(rows, number));
+    *rows_word(rows, number) &= ~((uint64_t)1 << (number & 63));
+    rows->live_count--;
+    if ((uint64_t)number + 1 == rows->last_bound)
+        rows->last_bound--;
+    hold *holds = rows_hold(rows, number);
+    if (LIKELY(holds == NULL))
+        return true;
+    /* Nobody can take a view of an absent row, so a count of zero stays zero: no DEAD is needed then. */
+    uint32_t before = atomic_fetch_or_explicit(&holds->state, HOLD_DEAD, memory_order_acq_rel);
+    if (before & HOLD_VIEWS) {
+        atomic_fetch_add_explicit(&rows->held_count, 1, memory_order_relaxed);
+        return false;
+    }
+    if (before & HOLD_QUEUED)
+        return false;
+    atomic_fetch_and_explicit(&holds->state, ~HOLD_DEAD, memory_order_acq_rel);
+    return true;
+}
+
+void rows_make_free(iam_rows *rows, uint32_t number)
+{
+    CHECK(!rows_present(rows, number));
+    rows->free_count++;
+    if (UNLIKELY(atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0)) {
+        *rows_key(rows, number) = IAM_ROW_NONE;
+        if (rows->deferred_head == IAM_ROW_NONE)
+            rows->deferred_head = number;
+        else
+            *rows_key(rows, rows->deferred_tail) = number;
+        rows->deferred_tail = number;
+        return;
+    }
+    *rows_key(rows, number) = rows->free_head;
+    rows->free_head = number;
+}
+
+void rows_settle(iam_rows *rows)
+{
+    if (rows->deferred_head == IAM_ROW_NONE || atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0)
+        return;
+    *rows_key(rows, rows->deferred_tail) = rows->free_head;
+    rows->free_head = rows->deferred_head;
+    rows->deferred_head = rows->deferred_tail = IAM_ROW_NONE;
+}
+
+uint32_t rows_drain(iam_rows *rows)
+{
+    if (rows->drained == IAM_ROW_NONE) {
+        if (LIKELY(atomic_load_explicit(&rows->returned, memory_order_relaxed) == IAM_ROW_NONE))
+            return IAM_ROW_NONE;
+        rows->drained = atomic_exchange_explicit(&rows->returned, IAM_ROW_NONE, memory_order_acq_rel);
+    }
+    while (rows->drained != IAM_ROW_NONE) {
+        uint32_t number = rows->drained;
+        hold *holds = rows_hold(rows, number);
+        rows->drained = holds->next;
+        uint32_t before = atomic_fetch_and_explicit(&holds->state, ~HOLD_QUEUED, memory_order_acq_rel);
+        if (!(before & HOLD_DEAD) || (before & HOLD_VIEWS))
+            continue; /* it came back to life meanwhile; its next last view sees to it */
+        atomic_fetch_and_explicit(&holds->state, ~HOLD_DEAD, memory_order_acq_rel);
+        return number;
+    }
+    return IAM_ROW_NONE;
+}
+
+bool rows_any_held(const iam_rows *rows, uint64_t begin, uint64_t end)
+{
+    for (uint64_t number = begin; number < end;) {
+        const hold *holds = rows_hold(rows, number);
+        if (holds == NULL)
+            number = (number | (HOLD_CHUNK_ROWS - 1)) + 1;
+        else if (atomic_load_explicit(&holds->state, memory_order_acquire) != 0)
+            return true;
+        else
+            number++;
+    }
+    return false;
+}
+
+/* ---- Views ------------------------------------------------------------------------------------------------------ */
+
+/* Chunks are made under a shared lock: two threads may make the same one, and one of them throws its own away. */
+static hold *make_chunk(iam_rows *rows, uint64_t chunk_index)
+{
+    hold *fresh = alloc_block(&rows->memory, HOLD_CHUNK_ROWS, sizeof(hold), true);
+    if (fresh == NULL)
+        return NULL;
+    hold *_Atomic *place = segments_at(&rows->hold_store, chunk_index);
+    hold *expected = NULL;
+    if (atomic_compare_exchange_strong_explicit(place, &expected, fresh, memory_order_acq_rel, memory_order_acquire))
+        return fresh;
+    alloc_release(&rows->memory, fresh, HOLD_CHUNK_ROWS, sizeof(hold));
+    return expected;
+}
+
+iam_status rows_view_take(iam_rows *rows, uint32_t number, iam_view *view_out)
+{
+    hold *holds = rows_hold(rows, number);
+    if (UNLIKELY(holds == NULL)) {
+        hold *chunk = make_chunk(rows, number >> HOLD_CHUNK_LOG2);
+        if (chunk == NULL)
+            return IAM_NO_MEMORY;
+        holds = chunk + (number & (HOLD_CHUNK_ROWS - 1));
+    }
+    if (UNLIKELY((atomic_fetch_add_explicit(&holds->state, 1, memory_order_relaxed) & HOLD_VIEWS) >= HOLD_VIEWS / 2)) {
+        atomic_fetch_sub_explicit(&holds->state, 1, memory_order_relaxed);
+        return IAM_NO_MEMORY;
+    }
+    atomic_fetch_add_explicit(&rows->refs, 1, memory_order_relaxed);
+    *view_out = (iam_view){.rows = rows, .hold = holds, .number = number};
+    return IAM_OK;
+}
+
+/* Looks at the hold word and the stack only: the arrays of `rows` may be growing under a writer at this moment. */
+void iam_view_release(const iam_view *view)
+{
+    iam_rows *rows = view->rows;
+    hold *holds = view->hold;
+    uint32_t before = atomic_load_explicit(&holds->state, memory_order_relaxed);
+    uint32_t after;
+    bool returns;
+    do {
+        after = before - 1;
+        returns = (before & HOLD_DEAD) && (before & HOLD_VIEWS) == 1 && !(before & HOLD_QUEUED);
+        if (returns)
+            after |= HOLD_QUEUED;
+    } while (!atomic_compare_exchange_weak_explicit(&holds->state, &before, after, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    if ((before & HOLD_DEAD) && (before & HOLD_VIEWS) == 1)
+        atomic_fetch_sub_explicit(&rows->held_count, 1, memory_order_relaxed);
+    if (returns) {
+        uint32_t top = atomic_load_explicit(&rows->returned, memory_order_relaxed);
+        do
+            holds->next = top;
+        while (!atomic_compare_exchange_weak_explicit(&rows->returned, &top, view->number, memory_order_acq_rel,
+                                                      memory_order_relaxed));
+    }
+    rows_release(rows);
+}
+
+void iam_blocks_release(iam_rows *rows)
+{
+    atomic_fetch_sub_explicit(&rows->block_holds, 1, memory_order_acq_rel);
+    rows_release(rows);
+}
+
+uint64_t rows_hold_bytes(const iam_rows *rows)
+{
+    uint64_t bytes = segments_bytes(&rows->hold_store);
+    for (uint64_t chunk = 0; chunk < chunk_count(rows); chunk++)
+        bytes += chunk_at(rows, chunk) == NULL ? 0 : HOLD_CHUNK_ROWS * sizeof(hold);
+    return bytes;
+}
+
+/* ---- Walking ---------------------------------------------------------------------------------------------------- */
+
+uint64_t rows_last(const iam_rows *rows, uint64_t below)
+{
+    if (below > rows->last_bound)
+        below = rows->last_bound;
+    if (below == 0)
+        return UINT64_MAX;
+    uint64_t word_index = (below - 1) >> 6;
+    uint64_t word = *rows_word(rows, below - 1) & (UINT64_MAX >> (63 - ((below - 1) & 63)));
+    while (word == 0) {
+        if (word_index == 0)
+            return UINT64_MAX;
+        word = *(uint64_t *)segments_at(&rows->presence_store, --word_index);
+    }
+    return word_index * 64 + 63 - (uint64_t)__builtin_clzll(word);
+}
+
+uint64_t rows_first(const iam_rows *rows, uint64_t from)
+{
+    if (from >= rows->last_bound)
+        return UINT64_MAX;
+    uint64_t word_index = from >> 6;
+    uint64_t word = *rows_word(rows, from) & (UINT64_MAX << (from & 63));
+    while (word == 0) {
+        if (++word_index * 64 >= rows->last_bound)
+            return UINT64_MAX;
+        word = *(uint64_t *)segments_at(&rows->presence_store, word_index);
+    }
+    return word_index * 64 + (uint64_t)__builtin_ctzll(word);
+}
+
+/* ---- Validation -------------------------------------------------------------------------------------------------- */
+
+bool rows_validate(const iam_rows *rows, bool with_keys, char *reason, size_t bytes)
+{
+    uint64_t present = 0, held = 0, listed = 0;
+    for (uint64_t number = 0; number < rows->used_count; number += 64)
+        present += (uint64_t)__builtin_popcountll(*rows_word(rows, number));
+    uint64_t last = rows->used_count == 0 ? UINT64_MAX : rows_last(rows, rows->used_count);
+    if (present != rows->live_count || (last != UINT64_MAX && last >= rows->used_count)) {
+        snprintf(reason, bytes, "R1: %llu presence bits, %llu rows counted", (unsigned long long)present,
+                 (unsigned long long)rows->live_count);
+        return false;
+    }
+    uint64_t bound = rows->last_bound;
+    for (uint64_t number = bound; number < rows->used_count; number++)
+        if (rows_present(rows, number)) {
+            snprintf(reason, bytes, "R1: row %llu is present beyond the bound %llu", (unsigned long long)number,
+                     (unsigned long long)bound);
+            return false;
+        }
+    uint32_t heads[] = {rows->free_head, rows->deferred_head};
+    for (int list = 0; with_keys && list < 2; list++)
+        for (uint32_t number = heads[list]; number != IAM_ROW_NONE; number = (uint32_t)*rows_key(rows, number)) {
+            if (number >= rows->used_count || rows_present(rows, number) ||
+                rows_any_held(rows, number, (uint64_t)number + 1) || ++listed > rows->free_count) {
+                snprintf(reason, bytes, "R2: row %u is listed as free and is not, or the list is longer than its count",
+                         number);
+                return false;
+            }
+        }
+    if (with_keys && listed != rows->free_count) {
+        snprintf(reason, bytes, "R2: %llu rows listed as free, %llu counted", (unsigned long long)listed,
+                 (unsigned long long)rows->free_count);
+        return false;
+    }
+    for (uint64_t number = 0; number < rows->used_count; number++) {
+        const hold *holds = rows_hold(rows, number);
+        if (holds == NULL) {
+            number |= HOLD_CHUNK_ROWS - 1;
+            continue;
+        }
+        uint32_t state = atomic_load_explicit(&holds->state, memory_order_acquire);
+        held += (state & HOLD_DEAD) && (state & HOLD_VIEWS);
+        if ((state & HOLD_DEAD) && rows_present(rows, number)) {
+            snprintf(reason, bytes, "R3: row %llu is present and dead", (unsigned long long)number);
+            return false;
+        }
+    }
+    (void)held; /* views may be released by other threads while we count: compared by tests only */
+    return true;
+}

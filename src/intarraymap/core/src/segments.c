@@ -1,0 +1,169 @@
+/* segments.c: see segments.h for the drawing. */
+#include "segments.h"
+
+#include <string.h>
+
+/* A reserved range is committed a little ahead of its use: at least COMMIT_BYTES and a 64th of what is there, so that a
+ * map of 1e6 rows commits some 400 times (0.0004 a row) and `nbytes` stays within 2 % of what is touched. */
+#define COMMIT_BYTES (128u << 10)
+#define COMMIT_SHARE 64
+
+void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count)
+{
+    memset(array, 0, sizeof *array);
+    array->item_bytes = item_bytes;
+    array->reserve_count = reserve_count;
+}
+
+static uint64_t block_first(const segments *array, uint32_t block)
+{
+    return block == 0 ? 0 : (uint64_t)1 << (array->first_log2 + block - 1);
+}
+
+static uint64_t block_items(const segments *array, uint32_t block)
+{
+    return (uint64_t)1 << (array->first_log2 + (block == 0 ? 0 : block - 1));
+}
+
+static void *block_start(const segments *array, uint32_t block)
+{
+    return (void *)(array->low[block] + block_first(array, block) * array->item_bytes);
+}
+
+void segments_end(segments *array, alloc *memory)
+{
+    for (uint32_t block = 0; block < array->block_count; block++)
+        alloc_release(memory, block_start(array, block), block_items(array, block), array->item_bytes);
+    if (array->range != NULL) {
+        alloc_uncommit(memory, (array->item_count - array->low_count) * array->item_bytes);
+        alloc_unreserve(array->range, array->range_bytes);
+    }
+    segments_begin(array, array->item_bytes, array->reserve_count);
+}
+
+static bool add_block(segments *array, alloc *memory, uint64_t item_count)
+{
+    if (array->block_count == 0) {
+        /* At least eight items, so that runs start at multiples of eight (blocks hand out bitmaps by the byte). */
+        array->first_log2 = 3;
+        while (((uint64_t)1 << array->first_log2) < item_count)
+            array->first_log2++;
+    }
+    uint32_t block = array->block_count;
+    if (block == SEGMENTS_MOST)
+        return false;
+    char *start = alloc_block(memory, block_items(array, block), array->item_bytes, true);
+    if (start == NULL)
+        return false;
+    uintptr_t base = (uintptr_t)start - block_first(array, block) * array->item_bytes;
+    array->low[block] = base;
+    array->high = base;
+    array->low_count = block_first(array, block);
+    array->block_count++;
+    array->item_count = array->item_count_max = array->low_count + block_items(array, block);
+    return true;
+}
+
+/* Moves on to a reserved range; false: refused, go on in blocks. */
+static bool add_range(segments *array, alloc *memory)
+{
+    uint64_t first = array->item_count;
+    if (array->reserve_count <= first)
+        return false;
+    size_t bytes;
+    if (__builtin_mul_overflow(array->reserve_count - first, array->item_bytes, &bytes))
+        return false;
+    bytes = (bytes + HUGE_BYTES - 1) & ~(size_t)(HUGE_BYTES - 1);
+    char *range = alloc_reserve(memory, bytes);
+    if (range == NULL)
+        return false;
+    array->range = range;
+    array->range_bytes = bytes;
+    array->low_count = first;
+    array->high = (uintptr_t)range - first * array->item_bytes;
+    array->item_count_max = array->reserve_count;
+    return true;
+}
+
+static bool commit(segments *array, alloc *memory, uint64_t item_count, bool bulk)
+{
+    if (item_count > array->item_count_max)
+        return false;
+    uint64_t old_count = array->item_count;
+    if (!bulk) {
+        uint64_t ahead_bytes = (old_count - array->low_count) * array->item_bytes / COMMIT_SHARE;
+        uint64_t ahead = (ahead_bytes > COMMIT_BYTES ? ahead_bytes : COMMIT_BYTES) / array->item_bytes;
+        if (item_count < old_count + ahead)
+            item_count = old_count + ahead;
+        if (item_count > array->item_count_max)
+            item_count = array->item_count_max;
+    }
+    if (!alloc_commit(memory, (item_count - old_count) * array->item_bytes))
+        return false;
+    if (bulk)
+        alloc_advise_huge(memory, (char *)(array->high + old_count * array->item_bytes),
+                          (char *)(array->high + item_count * array->item_bytes));
+    array->item_count = item_count;
+    return true;
+}
+
+bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, bool bulk)
+{
+    if (item_count <= array->item_count)
+        return true;
+    size_t bytes;
+    if (__builtin_mul_overflow(item_count, array->item_bytes, &bytes) || bytes > PTRDIFF_MAX)
+        return false;
+    if (array->range != NULL)
+        return commit(array, memory, item_count, bulk);
+    if (bytes > SEGMENTS_SMALL_BYTES && item_count <= array->reserve_count && add_range(array, memory)) {
+        if (commit(array, memory, item_count, bulk))
+            return true;
+        /* Back to where it was: nothing of the range was used. */
+        alloc_unreserve(array->range, array->range_bytes);
+        array->range = NULL;
+        array->item_count_max = array->item_count;
+        uint32_t last = array->block_count - 1;
+        array->low_count = array->block_count == 0 ? 0 : block_first(array, last);
+        array->high = array->block_count == 0 ? 0 : array->low[last];
+        return false;
+    }
+    /* Blocks that were added before one is refused stay: they are spare room. */
+    while (array->item_count < item_count)
+        if (!add_block(array, memory, item_count))
+            return false;
+    return true;
+}
+
+uint64_t segments_run_end(const segments *array, uint64_t i)
+{
+    if (i >= array->low_count)
+        return array->item_count;
+    uint32_t block = segments_block_of(array, i);
+    return block_first(array, block) + block_items(array, block);
+}
+
+size_t segments_give_back(segments *array, uint64_t begin, uint64_t end)
+{
+    if (begin < array->low_count)
+        begin = array->low_count;
+    if (array->range == NULL || begin >= end)
+        return 0;
+    return alloc_give_back((char *)(array->high + begin * array->item_bytes),
+                           (char *)(array->high + end * array->item_bytes));
+}
+
+bool segments_overlaps(const segments *array, const char *begin, const char *end)
+{
+    for (uint32_t block = 0; block < array->block_count; block++) {
+        const char *start = block_start(array, block);
+        if (begin < start + block_items(array, block) * array->item_bytes && start < end)
+            return true;
+    }
+    return array->range != NULL && begin < array->range + array->range_bytes && array->range < end;
+}
+
+uint64_t segments_bytes(const segments *array)
+{
+    return array->item_count * array->item_bytes;
+}

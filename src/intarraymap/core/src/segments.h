@@ -1,0 +1,68 @@
+/* segments.h: an array that grows and never moves. Floor 0: used by rows, the hash table and the direct index.
+ *
+ *        item 0            low_count                                     item_count        item_count_max
+ *   low  |seg 0|seg 1|seg 2|                                               |                 |
+ *                    high  |======= the last segment =====================|-- reserved ------|
+ *
+ * Small arrays are plain blocks, each as large as all before it. When an array passes SEGMENTS_SMALL_BYTES it reserves
+ * address space for all that it can ever hold and goes on there: that range is then its last segment and the items in
+ * the plain blocks stay where they are. Where address space is refused, it goes on in blocks that double.
+ *
+ * The last segment is reached without a table, so that an array made at one go (and a small one, which has one block)
+ * pays one compare for the promise never to move: contiguous ranges beat doubling segments by 2-26 % (figures in
+ * DESIGN.md, "Segments").
+ *
+ * S1: blocks cover [0, low_count) without a gap, block k > 0 starts at 2^(first_log2 + k - 1).
+ * S2: item_count <= item_count_max, and item_count is what is committed.
+ */
+#ifndef IAM_SEGMENTS_H
+#define IAM_SEGMENTS_H
+
+#include "alloc.h"
+#include "check.h"
+
+#define SEGMENTS_MOST 40
+/* Below this an array is a plain block: reserving costs 10 us and a mapping (a process has 65,530 of them). */
+#define SEGMENTS_SMALL_BYTES (64u << 10)
+
+typedef struct segments {
+    uintptr_t high;          /* item i >= low_count is at high + i * item_bytes */
+    uint64_t low_count;      /* items before the last segment */
+    size_t item_bytes;       /* item = key, row, bucket, word ... */
+    uint64_t item_count;     /* items that may be used */
+    uint64_t item_count_max; /* items there is address space for */
+    uint32_t first_log2;     /* the first block has 2^first_log2 items */
+    uint32_t block_count;    /* plain blocks */
+    char *range;             /* the reserved range, or NULL */
+    size_t range_bytes;
+    uint64_t reserve_count; /* items to reserve address space for when it comes to that */
+    uintptr_t low[SEGMENTS_MOST];
+} segments;
+
+void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count);
+void segments_end(segments *array, alloc *memory);
+/* Makes items [0, item_count) usable. `bulk`: all at one go and soon to be touched, so exactly that many and on huge
+ * pages; otherwise a little ahead. false = out of memory, nothing changed. Items are zeros when first used. */
+bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, bool bulk);
+/* End of the run of items that lies side by side with item `i`. */
+uint64_t segments_run_end(const segments *array, uint64_t i);
+/* Gives back the memory of items [begin, end), as far as whole pages of the reserved range go; they are zeros then.
+ * Returns the bytes. They still count as committed. */
+size_t segments_give_back(segments *array, uint64_t begin, uint64_t end);
+bool segments_overlaps(const segments *array, const char *begin, const char *end);
+uint64_t segments_bytes(const segments *array);
+
+static inline uint32_t segments_block_of(const segments *array, uint64_t i)
+{
+    uint64_t folded = i >> array->first_log2;
+    return folded == 0 ? 0 : 64 - (uint32_t)__builtin_clzll(folded);
+}
+
+static inline void *segments_at(const segments *array, uint64_t i)
+{
+    CHECK(i < array->item_count);
+    uintptr_t base = LIKELY(i >= array->low_count) ? array->high : array->low[segments_block_of(array, i)];
+    return (void *)(base + i * array->item_bytes);
+}
+
+#endif

@@ -1,0 +1,256 @@
+/* table.c: see table.h for the drawing and T1-T4, bucket.h for B1-B2. */
+#include "table.h"
+
+#include "growth.h"
+
+#include <stdio.h>
+
+/* Overflow buckets set aside per 16 home buckets when room for all keys is promised. Chance asks for 3.3 to 4.6
+ * (growth.c). */
+#define TABLE_OVERFLOW_SIXTEENTHS 5
+
+void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t key_count_max)
+{
+    memset(index, 0, sizeof *index);
+    uint64_t bucket_count_max = key_count_max * 2 / TABLE_LOAD_HALVES + 1;
+    segments_begin(&index->buckets, sizeof(bucket), bucket_count_max * 5 / 4 + BUCKET_SLOTS);
+    /* All keys in one chain is what a degenerate hash asks for. */
+    segments_begin(&index->overflow, sizeof(bucket), key_count_max / BUCKET_SLOTS + bucket_count_max);
+    index->secret = secret;
+    index->stop_the_world = stop_the_world;
+}
+
+void table_end(table *index, alloc *memory)
+{
+    segments_end(&index->buckets, memory);
+    segments_end(&index->overflow, memory);
+    index->bucket_count = index->level = index->key_count = 0;
+    index->overflow_top = index->overflow_count = index->split_count = 0;
+    index->overflow_free = BUCKET_NONE;
+}
+
+/* ---- The overflow pool ------------------------------------------------------------------------------------------ */
+
+bucket *table_overflow_at(const table *index, uint32_t link)
+{
+    return segments_at(&index->overflow, link - 1);
+}
+
+uint32_t table_overflow_take(table *index)
+{
+    uint32_t link = index->overflow_free;
+    if (link != BUCKET_NONE) {
+        bucket *taken = table_overflow_at(index, link);
+        index->overflow_free = taken->overflow;
+        memset(taken, 0, sizeof *taken);
+    } else {
+        CHECK(index->overflow_top < index->overflow.item_count);
+        link = (uint32_t)++index->overflow_top;
+    }
+    index->overflow_count++;
+    return link;
+}
+
+void table_overflow_free(table *index, uint32_t link)
+{
+    bucket *freed = table_overflow_at(index, link);
+    memset(freed, 0, sizeof *freed);
+    freed->overflow = index->overflow_free;
+    index->overflow_free = link;
+    index->overflow_count--;
+}
+
+static bool reserve_overflow(table *index, alloc *memory, uint64_t more, bool bulk)
+{
+    return segments_reserve(&index->overflow, memory, index->overflow_top + more, bulk);
+}
+
+/* ---- Room ------------------------------------------------------------------------------------------------------- */
+
+static bool shape(table *index, alloc *memory, uint64_t bucket_count, bool bulk)
+{
+    if (!segments_reserve(&index->buckets, memory, bucket_count, bulk))
+        return false;
+    index->level = 1;
+    while (index->level * 2 <= bucket_count)
+        index->level *= 2;
+    index->bucket_count = bucket_count;
+    return true;
+}
+
+bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk)
+{
+    uint64_t bucket_count = (key_count * 2 + TABLE_LOAD_HALVES - 1) / TABLE_LOAD_HALVES;
+    if (bucket_count < 1)
+        bucket_count = 1;
+    uint64_t pool = bucket_count * TABLE_OVERFLOW_SIXTEENTHS / 16 + 2;
+    uint64_t spare = index->overflow_top - index->overflow_count;
+    uint64_t missing = pool > index->overflow_count + spare ? pool - index->overflow_count - spare : 0;
+    if (!reserve_overflow(index, memory, missing, bulk))
+        return false;
+    if (index->key_count == 0)
+        return bucket_count <= index->bucket_count || shape(index, memory, bucket_count, bulk);
+    return growth_finish(index, memory, bucket_count);
+}
+
+bool table_reserve_one(table *index, alloc *memory)
+{
+    if (UNLIKELY(index->bucket_count == 0) && !shape(index, memory, 1, false))
+        return false;
+    if (LIKELY(index->overflow_free != BUCKET_NONE || index->overflow_top < index->overflow.item_count))
+        return true;
+    return reserve_overflow(index, memory, 1, false);
+}
+
+/* ---- Keys ------------------------------------------------------------------------------------------------------- */
+
+void table_insert(table *index, alloc *memory, uint64_t hash, int64_t key, uint32_t row)
+{
+    bucket *last = table_bucket(index, table_home(index, hash));
+    while (last->overflow != BUCKET_NONE)
+        last = table_overflow_at(index, last->overflow);
+    if (UNLIKELY(last->slot_count == BUCKET_SLOTS)) {
+        uint32_t link = table_overflow_take(index);
+        last->overflow = link;
+        last = table_overflow_at(index, link);
+    }
+    bucket_write(last, last->slot_count++, hash_tophash(hash), key, row);
+    index->key_count++;
+    if (UNLIKELY(growth_due(index)))
+        growth_step(index, memory);
+}
+
+/* The last slot of the chain moves into the hole: chains stay packed, and deletes leave nothing behind. */
+uint32_t table_erase(table *index, int64_t key)
+{
+    if (index->bucket_count == 0)
+        return IAM_ROW_NONE;
+    uint64_t hash = hash_key(&index->secret, key);
+    uint8_t tophash = hash_tophash(hash);
+    bucket *found = table_bucket(index, table_home(index, hash));
+    bucket *before = NULL;
+    int slot;
+    while ((slot = bucket_find(found, tophash, key)) < 0) {
+        if (found->overflow == BUCKET_NONE)
+            return IAM_ROW_NONE;
+        before = found;
+        found = table_overflow_at(index, found->overflow);
+    }
+    uint32_t row = bucket_row(found, (unsigned)slot);
+    bucket *last = found;
+    while (last->overflow != BUCKET_NONE) {
+        before = last;
+        last = table_overflow_at(index, last->overflow);
+    }
+    unsigned end = --last->slot_count;
+    bucket_write(found, (unsigned)slot, last->tophash[end], last->key[end], bucket_row(last, end));
+    bucket_write(last, end, 0, 0, 0);
+    if (end == 0 && before != NULL) {
+        uint32_t link = before->overflow;
+        before->overflow = BUCKET_NONE;
+        table_overflow_free(index, link);
+    }
+    index->key_count--;
+    return row;
+}
+
+uint64_t table_longest_chain(const table *index)
+{
+    uint64_t longest = 0;
+    for (uint64_t home = 0; home < index->bucket_count; home++) {
+        uint64_t length = 1;
+        for (const bucket *link = table_bucket(index, home); link->overflow != BUCKET_NONE;
+             link = table_next(index, link))
+            length++;
+        if (length > longest)
+            longest = length;
+    }
+    return longest;
+}
+
+/* ---- Validation -------------------------------------------------------------------------------------------------- */
+
+static bool bucket_validate(const table *index, const bucket *link, uint64_t home, bool is_home, char *reason,
+                            size_t bytes)
+{
+    if (link->slot_count > BUCKET_SLOTS || (link->slot_count == 0 && !is_home)) {
+        snprintf(reason, bytes, "B2: home bucket %llu: a bucket of its chain has %u slots in use",
+                 (unsigned long long)home, link->slot_count);
+        return false;
+    }
+    if (link->overflow != BUCKET_NONE && link->slot_count != BUCKET_SLOTS) {
+        snprintf(reason, bytes, "B2: home bucket %llu: a bucket before the last of its chain is not full",
+                 (unsigned long long)home);
+        return false;
+    }
+    for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++) {
+        if (slot >= link->slot_count) {
+            if (link->tophash[slot] == 0)
+                continue;
+            snprintf(reason, bytes, "B1: home bucket %llu: unused slot %u has a tophash", (unsigned long long)home,
+                     slot);
+            return false;
+        }
+        uint64_t hash = hash_key(&index->secret, link->key[slot]);
+        if (link->tophash[slot] != hash_tophash(hash)) {
+            snprintf(reason, bytes, "B1: key %lld has tophash %u, expected %u", (long long)link->key[slot],
+                     link->tophash[slot], hash_tophash(hash));
+            return false;
+        }
+        if (table_home(index, hash) != home) {
+            snprintf(reason, bytes, "T1: key %lld stands in bucket %llu, its home is %llu", (long long)link->key[slot],
+                     (unsigned long long)home, (unsigned long long)table_home(index, hash));
+            return false;
+        }
+        uint32_t found = table_find(index, link->key[slot]);
+        if (found != bucket_row(link, slot)) {
+            snprintf(reason, bytes, "T1: key %lld stands twice in the chain of bucket %llu", (long long)link->key[slot],
+                     (unsigned long long)home);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool table_validate(const table *index, char *reason, size_t bytes)
+{
+    if (index->bucket_count == 0 && index->key_count == 0)
+        return true;
+    if ((index->level & (index->level - 1)) != 0 || index->level > index->bucket_count ||
+        index->bucket_count >= 2 * index->level) {
+        snprintf(reason, bytes, "T4: level %llu with %llu buckets", (unsigned long long)index->level,
+                 (unsigned long long)index->bucket_count);
+        return false;
+    }
+    uint64_t key_count = 0, overflow_count = 0, free_count = 0;
+    for (uint64_t home = 0; home < index->bucket_count; home++) {
+        const bucket *link = table_bucket(index, home);
+        for (bool is_home = true;; is_home = false) {
+            if (!bucket_validate(index, link, home, is_home, reason, bytes))
+                return false;
+            key_count += link->slot_count;
+            if (link->overflow == BUCKET_NONE)
+                break;
+            if (link->overflow > index->overflow_top || ++overflow_count > index->overflow_top) {
+                snprintf(reason, bytes, "T2: the chain of bucket %llu leaves the pool", (unsigned long long)home);
+                return false;
+            }
+            link = table_next(index, link);
+        }
+    }
+    for (uint32_t link = index->overflow_free; link != BUCKET_NONE; link = table_overflow_at(index, link)->overflow)
+        if (link > index->overflow_top || ++free_count > index->overflow_top)
+            break;
+    if (overflow_count != index->overflow_count || overflow_count + free_count != index->overflow_top) {
+        snprintf(reason, bytes, "T2: %llu overflow buckets in chains and %llu free of %llu used, %llu counted",
+                 (unsigned long long)overflow_count, (unsigned long long)free_count,
+                 (unsigned long long)index->overflow_top, (unsigned long long)index->overflow_count);
+        return false;
+    }
+    if (key_count != index->key_count) {
+        snprintf(reason, bytes, "T3: %llu keys in slots, %llu counted", (unsigned long long)key_count,
+                 (unsigned long long)index->key_count);
+        return false;
+    }
+    return true;
+}

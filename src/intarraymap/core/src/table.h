@@ -1,0 +1,101 @@
+/* table.h: the hash index: key -> row number. Floor 2; growth.h is the other half of it.
+ *
+ *   home buckets  [0 ....... split) [split ..... level) [level ... level + split)      bucket_count = level + split
+ *                  evacuated: X      not yet evacuated   evacuated: Y
+ *   overflow pool [bucket][bucket]...   linked by index + 1, free ones in a list
+ *
+ * Any bucket count is possible, not only powers of two: the table grows by one bucket at a time (growth.h), so that its
+ * load stays at LOAD_FACTOR and its memory at some 24 bytes a key. A key's home is its hash modulo 2 * level, folded
+ * back by `level` where that bucket does not exist yet.
+ *
+ * T1: every key stands in the chain of its home bucket, once.        T3: key_count = sum of slots in use.
+ * T2: every overflow bucket is in one chain or in the free list.     T4: level is a power of two, level <= bucket_count
+ * < 2 * level
+ */
+#ifndef IAM_TABLE_H
+#define IAM_TABLE_H
+
+#include "bucket.h"
+#include "hash.h"
+#include "segments.h"
+
+/* Keys per home bucket at which it grows: Go's figure (runtime/map.go: 6.5 balances overflow against waste). In halves.
+ */
+#define TABLE_LOAD_HALVES 13
+
+typedef struct table {
+    segments buckets;
+    segments overflow;
+    hash_secret secret;
+    uint64_t bucket_count; /* home buckets in use */
+    uint64_t level;        /* power of two: buckets before this doubling */
+    uint64_t key_count;
+    uint64_t overflow_top;   /* pool buckets ever used */
+    uint64_t overflow_count; /* pool buckets in chains */
+    uint32_t overflow_free;  /* head of the free list: index + 1, linked by `overflow` */
+    uint64_t split_count;    /* evacuations of a bucket so far */
+    bool stop_the_world;
+} table;
+
+/* An empty table; allocates nothing before the first reserve. `key_count_max` bounds the address space asked for. */
+void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t key_count_max);
+void table_end(table *index, alloc *memory);
+/* Room for `key_count` keys in all: commits buckets and pool; an empty table takes its final shape at once. `bulk` as
+ * in segments.h. false = out of memory. */
+bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk);
+/* Whatever one insertion can need: false = out of memory, nothing changed. */
+bool table_reserve_one(table *index, alloc *memory);
+/* Row of `key` or IAM_ROW_NONE. Changes nothing. */
+static inline uint32_t table_find(const table *index, int64_t key);
+static inline uint32_t table_find_hashed(const table *index, const bucket *home, uint8_t tophash, int64_t key);
+/* Adds a key known to be absent, after table_reserve_one, and takes a step of growth. Cannot fail. */
+void table_insert(table *index, alloc *memory, uint64_t hash, int64_t key, uint32_t row);
+/* Removes a key; its row, or IAM_ROW_NONE where it was not. Cannot fail. */
+uint32_t table_erase(table *index, int64_t key);
+/* Sets the row of a key known to be present. */
+uint64_t table_longest_chain(const table *index);
+/* T1-T4 and B1-B2; false with the reason. `row_key(state, row)` is not needed: map.c checks keys against rows. */
+bool table_validate(const table *index, char *reason_out, size_t reason_bytes);
+
+/* An overflow bucket from the pool, which table_reserve_one made sure of; and back. For table.c and growth.c. */
+bucket *table_overflow_at(const table *index, uint32_t link);
+uint32_t table_overflow_take(table *index);
+void table_overflow_free(table *index, uint32_t link);
+
+static inline uint64_t table_home(const table *index, uint64_t hash)
+{
+    uint64_t home = hash & (2 * index->level - 1);
+    return home - (index->level & -(uint64_t)(home >= index->bucket_count));
+}
+
+static inline bucket *table_bucket(const table *index, uint64_t home)
+{
+    return segments_at(&index->buckets, home);
+}
+
+static inline const bucket *table_next(const table *index, const bucket *link)
+{
+    return segments_at(&index->overflow, link->overflow - 1);
+}
+
+static inline uint32_t table_find_hashed(const table *index, const bucket *home, uint8_t tophash, int64_t key)
+{
+    for (;;) {
+        int slot = bucket_find(home, tophash, key);
+        if (slot >= 0)
+            return bucket_row(home, (unsigned)slot);
+        if (home->overflow == BUCKET_NONE)
+            return IAM_ROW_NONE;
+        home = table_next(index, home);
+    }
+}
+
+static inline uint32_t table_find(const table *index, int64_t key)
+{
+    if (UNLIKELY(index->bucket_count == 0))
+        return IAM_ROW_NONE;
+    uint64_t hash = hash_key(&index->secret, key);
+    return table_find_hashed(index, table_bucket(index, table_home(index, hash)), hash_tophash(hash), key);
+}
+
+#endif

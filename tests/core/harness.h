@@ -1,0 +1,167 @@
+/* harness.h: what every C test shares: checks that say where they failed, a failing allocator, a reference map, random
+ * numbers. */
+#ifndef IAM_HARNESS_H
+#define IAM_HARNESS_H
+
+#include "intarraymap.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int harness_check_count;
+
+#define EXPECT(condition)                                                                                              \
+    do {                                                                                                               \
+        harness_check_count++;                                                                                         \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition);                                   \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+#define RUN(test)                                                                                                      \
+    do {                                                                                                               \
+        test();                                                                                                        \
+        printf("ok %s\n", #test);                                                                                      \
+    } while (0)
+
+static inline int harness_end(void)
+{
+    printf("%d checks passed\n", harness_check_count);
+    return 0;
+}
+
+/* splitmix64 (Steele, Lea, Flood, 2014): the same numbers everywhere for one seed. */
+static inline uint64_t harness_random(uint64_t *state)
+{
+    uint64_t mixed = (*state += 0x9e3779b97f4a7c15u);
+    mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9u;
+    mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebu;
+    return mixed ^ (mixed >> 31);
+}
+
+/* ---- An allocator that fails on request and knows what is alive
+ * ------------------------------------------------------- */
+
+typedef struct failing {
+    _Atomic int64_t until_failure; /* requests that still succeed; negative: all do */
+    _Atomic int64_t alive;         /* blocks */
+} failing;
+
+static inline bool failing_grants(failing *state)
+{
+    int64_t left = atomic_load(&state->until_failure);
+    if (left < 0)
+        return true;
+    if (left == 0)
+        return false;
+    atomic_store(&state->until_failure, left - 1);
+    return true;
+}
+
+static inline void *failing_allocate(void *state_in, size_t bytes, size_t alignment, bool zeroed)
+{
+    failing *state = state_in;
+    if (!failing_grants(state))
+        return NULL;
+    void *block = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    if (block == NULL)
+        return NULL;
+    memset(block, zeroed ? 0 : 0xa5, bytes);
+    atomic_fetch_add(&state->alive, 1);
+    return block;
+}
+
+static inline void failing_release(void *state_in, void *block, size_t bytes)
+{
+    failing *state = state_in;
+    memset(block, 0x5a, bytes);
+    atomic_fetch_sub(&state->alive, 1);
+    free(block);
+}
+
+static inline bool failing_may(void *state_in, size_t bytes)
+{
+    (void)bytes;
+    return failing_grants(state_in);
+}
+
+static inline iam_allocator failing_allocator(failing *state)
+{
+    atomic_store(&state->until_failure, -1);
+    atomic_store(&state->alive, 0);
+    return (iam_allocator){state, failing_allocate, failing_release, NULL, failing_may};
+}
+
+/* ---- A reference: every key in an array, found by looking at all of them through a plain table
+ * ------------------------- */
+
+#define REFERENCE_PLACES 4096
+typedef struct reference_row {
+    int64_t key;
+    double first;
+    struct reference_row *next;
+} reference_row;
+
+typedef struct reference {
+    reference_row *places[REFERENCE_PLACES];
+    uint64_t count;
+} reference;
+
+static inline reference_row **reference_place(reference *model, int64_t key)
+{
+    reference_row **place = &model->places[((uint64_t)key * 0x9e3779b97f4a7c15u) >> 52];
+    while (*place != NULL && (*place)->key != key)
+        place = &(*place)->next;
+    return place;
+}
+
+static inline void reference_put(reference *model, int64_t key, double first)
+{
+    reference_row **place = reference_place(model, key);
+    if (*place == NULL) {
+        *place = calloc(1, sizeof **place);
+        (*place)->key = key;
+        model->count++;
+    }
+    (*place)->first = first;
+}
+
+static inline bool reference_remove(reference *model, int64_t key)
+{
+    reference_row **place = reference_place(model, key);
+    if (*place == NULL)
+        return false;
+    reference_row *gone = *place;
+    *place = gone->next;
+    free(gone);
+    model->count--;
+    return true;
+}
+
+static inline void reference_clear(reference *model)
+{
+    for (int place = 0; place < REFERENCE_PLACES; place++)
+        while (model->places[place] != NULL)
+            reference_remove(model, model->places[place]->key);
+}
+
+/* The map has exactly the reference's keys and rows, and keeps its invariants. */
+static inline void reference_compare(reference *model, const iam_map *map)
+{
+    char reason[200] = "";
+    if (iam_map_validate(map, reason, sizeof reason) != IAM_OK) {
+        fprintf(stderr, "invariant broken: %s\n", reason);
+        exit(1);
+    }
+    EXPECT(iam_map_count(map) == model->count);
+    for (int place = 0; place < REFERENCE_PLACES; place++)
+        for (reference_row *row = model->places[place]; row != NULL; row = row->next) {
+            const double *found = iam_map_find(map, row->key, NULL);
+            EXPECT(found != NULL && found[0] == row->first);
+        }
+}
+
+#endif

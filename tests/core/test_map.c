@@ -1,0 +1,227 @@
+/* test_map.c: random operations on every kind of map against a reference, validated as they go. */
+#include "harness.h"
+
+enum { ROW = 8 };
+
+static iam_options options_of(iam_index index, iam_switch reserve, uint64_t seed)
+{
+    return (iam_options){.row_items = ROW, .kind = IAM_FLOAT64, .index = index, .seed = seed, .reserve = reserve};
+}
+
+/* Keys of several shapes, so that maps start direct, leave it, and come back. */
+static int64_t key_of(uint64_t random, int shape)
+{
+    switch (shape) {
+    case 0: /* dense around zero */
+        return (int64_t)(random % 3000) - 1500;
+    case 1: /* sparse */
+        return (int64_t)((random % 3000) * 0x9e3779b97f4a7c15u);
+    case 2: /* dense mostly, with far ones */
+        return random % 64 == 0 ? (int64_t)((random >> 8) % 50) << 40 : (int64_t)(random >> 8) % 4000;
+    default: /* clusters */
+        return (int64_t)((random % 20) * 100000 + (random >> 20) % 100);
+    }
+}
+
+typedef struct held_view {
+    iam_view view;
+    double *row;
+    double expected;
+    int64_t key;
+} held_view;
+
+static void random_walk(iam_options options, int shape, uint64_t seed, int step_count)
+{
+    failing memory;
+    options.allocator = failing_allocator(&memory);
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    static reference model;
+    reference_clear(&model);
+    uint64_t state = seed;
+    for (int step = 0; step < step_count; step++) {
+        uint64_t random = harness_random(&state);
+        int64_t key = key_of(harness_random(&state), shape);
+        double row[ROW] = {(double)(random >> 40), 1, 2, 3, 4, 5, 6, 7};
+        /* Long stretches that grow and long ones that shrink. */
+        int removing = (step / 2000) % 3 == 2;
+        if (random % 100 < (removing ? 20u : 60u)) {
+            EXPECT(iam_map_put(map, key, row) == IAM_OK);
+            reference_put(&model, key, row[0]);
+        } else if (random % 100 < 95) {
+            bool was_there = reference_remove(&model, key);
+            EXPECT(iam_map_remove(map, key) == (was_there ? IAM_OK : IAM_MISSING));
+        } else if (random % 100 < 98) {
+            enum { BATCH = 300 };
+            static int64_t keys[BATCH];
+            static double rows[BATCH][ROW];
+            static uint8_t removed[BATCH];
+            for (int i = 0; i < BATCH; i++) {
+                keys[i] = key_of(harness_random(&state), shape);
+                rows[i][0] = (double)i;
+            }
+            if (removing) {
+                iam_map_delete_many(map, keys, BATCH, removed);
+                for (int i = 0; i < BATCH; i++)
+                    EXPECT(reference_remove(&model, keys[i]) == (removed[i] != 0));
+            } else {
+                EXPECT(iam_map_update_many(map, keys, BATCH, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+                for (int i = 0; i < BATCH; i++)
+                    reference_put(&model, keys[i], rows[i][0]);
+            }
+        } else if (random % 1000 == 990) {
+            EXPECT(iam_map_compact(map) == IAM_OK);
+        } else if (random % 1000 == 991) {
+            EXPECT(iam_map_clear(map) == IAM_OK);
+            reference_clear(&model);
+        }
+        if (step % 500 == 0)
+            reference_compare(&model, map);
+    }
+    reference_compare(&model, map);
+    iam_map_destroy(map);
+    EXPECT(atomic_load(&memory.alive) == 0);
+}
+
+static void test_random_walks(void)
+{
+    for (int shape = 0; shape < 4; shape++)
+        for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_HASH; index++)
+            for (int reserve = IAM_AUTO; reserve <= IAM_OFF; reserve++)
+                random_walk(options_of((iam_index)index, (iam_switch)reserve, 7), shape, (uint64_t)(shape * 10 + index),
+                            20000);
+    random_walk(options_of(IAM_INDEX_DIRECT, IAM_AUTO, 7), 0, 5, 20000);
+    random_walk(options_of(IAM_INDEX_DIRECT, IAM_OFF, 7), 3, 6, 20000);
+}
+
+static void test_degenerate_hashes(void)
+{
+    uint64_t masks[][2] = {{0, 0x8000000000000000u}, {0, UINT64_MAX}, {0xff, 0}, {0xff00000000000000u, 0}};
+    for (int i = 0; i < 4; i++) {
+        iam_options options = options_of(IAM_INDEX_HASH, IAM_AUTO, 1);
+        options.hash_and = masks[i][0];
+        options.hash_or = masks[i][1];
+        random_walk(options, 1, (uint64_t)i, 3000);
+    }
+}
+
+/* A view keeps its row's numbers for as long as it lives, whatever becomes of the key and of the map. */
+static void test_views_hold_their_row(void)
+{
+    for (int shape = 0; shape < 4; shape++) {
+        failing memory;
+        iam_options options = options_of(IAM_INDEX_AUTO, IAM_AUTO, 3);
+        options.allocator = failing_allocator(&memory);
+        iam_map *map;
+        EXPECT(iam_map_create(&options, &map) == IAM_OK);
+        enum { HELD = 200 };
+        static held_view held[HELD];
+        memset(held, 0, sizeof held);
+        uint64_t state = (uint64_t)shape;
+        for (int step = 0; step < 30000; step++) {
+            uint64_t random = harness_random(&state);
+            int64_t key = key_of(harness_random(&state), shape);
+            held_view *slot = &held[random % HELD];
+            double row[ROW] = {(double)(random >> 32)};
+            switch (random % 5) {
+            case 0:
+            case 1:
+                if (iam_map_find(map, key, NULL) != NULL)
+                    break;
+                EXPECT(iam_map_put(map, key, row) == IAM_OK);
+                /* A direct row may come back to its own key: the view shows that key's numbers again. */
+                for (int i = 0; i < HELD; i++)
+                    if (held[i].row != NULL && held[i].row == iam_map_find(map, key, NULL)) {
+                        EXPECT(held[i].key == key);
+                        held[i].expected = row[0];
+                    }
+                break;
+            case 2: /* take */
+                if (slot->row == NULL) {
+                    uint32_t number;
+                    double *found = iam_map_find(map, key, &number);
+                    if (found != NULL && iam_view_take(map, number, &slot->view) == IAM_OK) {
+                        slot->row = found;
+                        slot->expected = found[0];
+                        slot->key = key;
+                    }
+                }
+                break;
+            case 3: /* release */
+                if (slot->row != NULL) {
+                    iam_view_release(&slot->view);
+                    slot->row = NULL;
+                }
+                break;
+            default:
+                iam_map_remove(map, key);
+            }
+            for (int i = 0; i < HELD && step % 50 == 0; i++)
+                EXPECT(held[i].row == NULL || held[i].row[0] == held[i].expected);
+            if (step % 1000 == 0) {
+                char reason[200];
+                EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_OK);
+            }
+        }
+        bool any = false;
+        for (int i = 0; i < HELD; i++)
+            any |= held[i].row != NULL;
+        EXPECT(any && iam_map_compact(map) == IAM_HELD);
+        iam_map_destroy(map);
+        for (int i = 0; i < HELD; i++)
+            if (held[i].row != NULL)
+                iam_view_release(&held[i].view);
+        EXPECT(atomic_load(&memory.alive) == 0);
+    }
+}
+
+static void test_batches_agree_with_single_keys(void)
+{
+    enum { COUNT = 50000 };
+    int64_t *keys = malloc(COUNT * sizeof *keys), *numbers = malloc(COUNT * sizeof *numbers);
+    double *rows = malloc(COUNT * ROW * sizeof *rows), *out = malloc(COUNT * ROW * sizeof *out);
+    uint8_t *found = malloc(COUNT);
+    for (int shape = 0; shape < 4; shape++)
+        for (int pipeline = IAM_OFF; pipeline <= IAM_ON; pipeline++) {
+            iam_options options = options_of(IAM_INDEX_AUTO, IAM_AUTO, 11);
+            options.pipeline = (iam_switch)pipeline;
+            iam_map *map;
+            EXPECT(iam_map_create(&options, &map) == IAM_OK);
+            uint64_t state = (uint64_t)shape;
+            for (int i = 0; i < COUNT; i++) {
+                keys[i] = key_of(harness_random(&state), shape);
+                for (int item = 0; item < ROW; item++)
+                    rows[i * ROW + item] = 1;
+            }
+            EXPECT(iam_map_update_many(map, keys, COUNT / 2, rows, ROW * sizeof *rows, IAM_ADD) == IAM_OK);
+            double total = 0;
+            uint64_t position = 0;
+            uint32_t number;
+            int64_t key;
+            while (iam_map_walk(map, false, &position, 1, &key, &number) == 1)
+                total += *(double *)iam_map_row(map, number);
+            EXPECT(total == COUNT / 2);
+            iam_map_contains_many(map, keys, COUNT, found);
+            iam_map_index_many(map, keys, COUNT, numbers);
+            double zero[ROW] = {-1};
+            iam_missing missing;
+            iam_map_get_many(map, keys, COUNT, out, zero, 0, NULL, &missing);
+            for (int i = 0; i < COUNT; i++) {
+                const double *row = iam_map_find(map, keys[i], &number);
+                EXPECT(found[i] == (row != NULL));
+                EXPECT(numbers[i] == (row == NULL ? -1 : (int64_t)number));
+                EXPECT(out[i * ROW] == (row == NULL ? -1 : row[0]));
+            }
+            iam_map_destroy(map);
+        }
+    free(keys), free(numbers), free(rows), free(out), free(found);
+}
+
+int main(void)
+{
+    RUN(test_random_walks);
+    RUN(test_degenerate_hashes);
+    RUN(test_views_hold_their_row);
+    RUN(test_batches_agree_with_single_keys);
+    return harness_end();
+}
