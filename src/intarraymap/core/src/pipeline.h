@@ -27,6 +27,17 @@ static_assert(PIPELINE_RING >= 3 * PIPELINE_DISTANCE + 1, "all that is in flight
  */
 #define PIPELINE_BYTES (512u << 10)
 
+/* What a pass over many keys needs of the map, copied out so that it stays in registers: the compiler must suppose that each row
+ * written could be the map itself. `flat`: buckets and rows lie in one run each, as they do in a map made at one go. */
+typedef struct probe {
+    const iam_map *map;
+    hash_secret secret;
+    uintptr_t buckets, rows;
+    uint64_t bucket_count, level;
+    size_t row_bytes;
+    bool flat;
+} probe;
+
 typedef struct in_flight {
     const bucket *home;
     int64_t key;
@@ -41,16 +52,37 @@ static inline bool pipeline_pays(const iam_map *map)
     return map->rows->live_count * (map->row_bytes + 24) >= PIPELINE_BYTES;
 }
 
-PIPELINE_INLINE void pipeline_start(const table *index, in_flight *flight, int64_t key)
+static inline bool pipeline_flat(const iam_map *map)
 {
-    uint64_t hash = hash_key(&index->secret, key);
-    const bucket *home = table_bucket(index, table_home(index, hash));
-    __builtin_prefetch(home, 0, 3);
-    flight->home = home;
-    flight->key = key;
-    flight->tophash = hash_tophash(hash);
+    return map->hash.buckets.low_count == 0 && map->rows->row_store.low_count == 0;
 }
 
+/* `flat` and `row_bytes` are constants where the caller can make them so. */
+PIPELINE_INLINE probe pipeline_probe(const iam_map *map, bool flat, size_t row_bytes)
+{
+    return (probe){.map = map,
+                   .secret = map->hash.secret,
+                   .buckets = map->hash.buckets.high,
+                   .rows = map->rows->row_store.high,
+                   .bucket_count = map->hash.bucket_count,
+                   .level = map->hash.level,
+                   .row_bytes = row_bytes,
+                   .flat = flat};
+}
+
+PIPELINE_INLINE const bucket *probe_home(const probe *look, uint64_t hash)
+{
+    uint64_t home = hash & (2 * look->level - 1);
+    home -= look->level & -(uint64_t)(home >= look->bucket_count);
+    return look->flat ? (const bucket *)(look->buckets + home * sizeof(bucket)) : table_bucket(&look->map->hash, home);
+}
+
+PIPELINE_INLINE void *probe_row(const probe *look, uint32_t number)
+{
+    return look->flat ? (void *)(look->rows + number * look->row_bytes) : rows_at(look->map->rows, number);
+}
+
+/* Slots whose tag matches, a bit each. */
 PIPELINE_INLINE uint32_t pipeline_slots(const bucket *home, uint8_t tophash)
 {
 #if BUCKET_HAS_SIMD
@@ -60,73 +92,82 @@ PIPELINE_INLINE uint32_t pipeline_slots(const bucket *home, uint8_t tophash)
 #endif
 }
 
-PIPELINE_INLINE void pipeline_match(const table *index, in_flight *flight)
+PIPELINE_INLINE void pipeline_start(const probe *look, in_flight *flight, int64_t key)
+{
+    uint64_t hash = hash_key(&look->secret, key);
+    const bucket *home = probe_home(look, hash);
+    __builtin_prefetch(home, 0, 3);
+    flight->home = home;
+    flight->key = key;
+    flight->tophash = hash_tophash(hash);
+}
+
+PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
 {
     const bucket *home = flight->home;
     uint32_t slots = pipeline_slots(home, flight->tophash);
     flight->row = slots;
-    const void *next = &home->key[slots == 0 ? 0 : __builtin_ctz(slots)];
-    if (slots == 0 && home->overflow != BUCKET_NONE)
-        next = table_next(index, home);
+    const void *next = &home->key[(unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1)];
+    if (UNLIKELY(slots == 0 && home->overflow != BUCKET_NONE))
+        next = table_next(&look->map->hash, home);
     __builtin_prefetch(next, 0, 3);
 }
 
-/* The row number, or IAM_ROW_NONE. */
-PIPELINE_INLINE uint32_t pipeline_check(const table *index, const in_flight *flight)
+/* The row number, or IAM_ROW_NONE. The first slot that matches is nearly always the one, or there is none: no branch on which. */
+PIPELINE_INLINE uint32_t pipeline_check(const probe *look, const in_flight *flight)
 {
     const bucket *home = flight->home;
     uint32_t slots = flight->row;
     unsigned slot = (unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1);
-    bool hit = slots != 0 && home->key[slot] == flight->key;
-    if (LIKELY(hit))
-        return bucket_row(home, slot);
-    if (LIKELY((slots & (slots - 1)) == 0 && home->overflow == BUCKET_NONE))
-        return IAM_ROW_NONE;
-    return table_find_hashed(index, home, flight->tophash, flight->key);
+    bool hit = (home->key[slot] == flight->key) & (slots != 0);
+    bool more = ((slots & (slots - 1)) | home->overflow) != 0;
+    if (UNLIKELY(!hit & more))
+        return table_find_hashed(&look->map->hash, home, flight->tophash, flight->key);
+    uint32_t row = bucket_row(home, slot);
+    return hit ? row : IAM_ROW_NONE;
 }
 
 /* What the caller does with each key: `row` is NULL where it is missing. In order of i. */
-typedef void pipeline_visit(void *context, size_t i, int64_t key, uint32_t number, void *row);
+typedef void pipeline_visit(void *context, size_t i, int64_t key, uint32_t number, const void *row);
 
-PIPELINE_INLINE void *pipeline_row(const iam_map *map, uint32_t number)
+PIPELINE_INLINE void *pipeline_row(const probe *look, uint32_t number)
 {
-    return number == IAM_ROW_NONE ? NULL : rows_at(map->rows, number);
+    void *row = probe_row(look, number == IAM_ROW_NONE ? 0 : number);
+    return number == IAM_ROW_NONE ? NULL : row;
 }
 
-PIPELINE_INLINE void pipeline_hash(const iam_map *map, const int64_t *keys, size_t count, bool wants_rows,
+PIPELINE_INLINE void pipeline_hash(const probe *look, const int64_t *keys, size_t count, bool wants_rows,
                                    pipeline_visit *visit, void *context)
 {
-    const table *index = &map->hash;
     in_flight ring[PIPELINE_RING];
     enum { D = PIPELINE_DISTANCE, MASK = PIPELINE_RING - 1 };
     for (size_t i = 0; i < count + 3 * D; i++) {
         if (LIKELY(i < count))
-            pipeline_start(index, &ring[i & MASK], keys[i]);
+            pipeline_start(look, &ring[i & MASK], keys[i]);
         if (LIKELY(i - D < count))
-            pipeline_match(index, &ring[(i - D) & MASK]);
+            pipeline_match(look, &ring[(i - D) & MASK]);
         if (LIKELY(i - 2 * D < count)) {
             in_flight *flight = &ring[(i - 2 * D) & MASK];
-            flight->row = pipeline_check(index, flight);
+            flight->row = pipeline_check(look, flight);
             if (!wants_rows) {
                 visit(context, i - 2 * D, flight->key, flight->row, NULL);
                 continue;
             }
-            if (LIKELY(flight->row != IAM_ROW_NONE))
-                __builtin_prefetch(rows_at(map->rows, flight->row), 0, 3);
+            __builtin_prefetch(pipeline_row(look, flight->row), 0, 3);
         }
         if (wants_rows && LIKELY(i - 3 * D < count)) {
             const in_flight *flight = &ring[(i - 3 * D) & MASK];
-            visit(context, i - 3 * D, flight->key, flight->row, pipeline_row(map, flight->row));
+            visit(context, i - 3 * D, flight->key, flight->row, pipeline_row(look, flight->row));
         }
     }
 }
 
 /* Direct: the row's address comes without a look at memory but the directory, so two stages do. */
-PIPELINE_INLINE void pipeline_direct(const iam_map *map, const int64_t *keys, size_t count, bool wants_rows,
+PIPELINE_INLINE void pipeline_direct(const probe *look, const int64_t *keys, size_t count, bool wants_rows,
                                      pipeline_visit *visit, void *context)
 {
-    const direct *index = &map->direct;
-    const iam_rows *rows = map->rows;
+    const direct *index = &look->map->direct;
+    const iam_rows *rows = look->map->rows;
     struct {
         int64_t key;
         uint32_t number;
@@ -141,50 +182,56 @@ PIPELINE_INLINE void pipeline_direct(const iam_map *map, const int64_t *keys, si
             if (LIKELY(number != IAM_ROW_NONE)) {
                 __builtin_prefetch(rows_word(rows, number), 0, 3);
                 if (wants_rows)
-                    __builtin_prefetch(rows_at(rows, number), 0, 3);
+                    __builtin_prefetch(probe_row(look, number), 0, 3);
             }
         }
         if (LIKELY(i - D < count)) {
             uint32_t number = ring[(i - D) & MASK].number;
-            if (number != IAM_ROW_NONE && !rows_present(rows, number))
+            if (UNLIKELY(number != IAM_ROW_NONE && !rows_present(rows, number)))
                 number = IAM_ROW_NONE;
-            visit(context, i - D, ring[(i - D) & MASK].key, number, wants_rows ? pipeline_row(map, number) : NULL);
+            visit(context, i - D, ring[(i - D) & MASK].key, number, wants_rows ? pipeline_row(look, number) : NULL);
         }
     }
 }
 
-/* Every key by itself: small maps, and maps that are leaving the direct index. */
-PIPELINE_INLINE void pipeline_none(const iam_map *map, const int64_t *keys, size_t count, bool wants_rows,
-                                   pipeline_visit *visit, void *context)
+/* Small maps: every key by itself. */
+PIPELINE_INLINE void pipeline_plain(const probe *look, const int64_t *keys, size_t count, bool wants_rows,
+                                    pipeline_visit *visit, void *context)
 {
-    if (LIKELY(map->state == MAP_HASH && map->hash.bucket_count > 0)) {
-        for (size_t i = 0; i < count; i++) {
-            in_flight flight;
-            uint64_t hash = hash_key(&map->hash.secret, flight.key = keys[i]);
-            flight.home = table_bucket(&map->hash, table_home(&map->hash, hash));
-            flight.row = pipeline_slots(flight.home, flight.tophash = hash_tophash(hash));
-            uint32_t number = pipeline_check(&map->hash, &flight);
-            visit(context, i, flight.key, number, wants_rows ? pipeline_row(map, number) : NULL);
-        }
-        return;
+    for (size_t i = 0; i < count; i++) {
+        in_flight flight;
+        uint64_t hash = hash_key(&look->secret, flight.key = keys[i]);
+        flight.home = probe_home(look, hash);
+        flight.row = pipeline_slots(flight.home, flight.tophash = hash_tophash(hash));
+        uint32_t number = pipeline_check(look, &flight);
+        visit(context, i, flight.key, number, wants_rows ? pipeline_row(look, number) : NULL);
     }
+}
+
+/* Any state, leaving included: by the scalar way. */
+PIPELINE_INLINE void pipeline_any(const iam_map *map, const int64_t *keys, size_t count, pipeline_visit *visit, void *context)
+{
     for (size_t i = 0; i < count; i++) {
         int64_t key = keys[i];
         uint32_t number = map_locate(map, key);
-        visit(context, i, key, number, wants_rows ? pipeline_row(map, number) : NULL);
+        visit(context, i, key, number, number == IAM_ROW_NONE ? NULL : rows_at(map->rows, number));
     }
 }
 
 /* Visits all keys in order by whichever way is fastest. The map must not change meanwhile. */
-PIPELINE_INLINE void pipeline_run(const iam_map *map, const int64_t *keys, size_t count, bool wants_rows,
+PIPELINE_INLINE void pipeline_run(const probe *look, const int64_t *keys, size_t count, bool wants_rows,
                                   pipeline_visit *visit, void *context)
 {
-    if (!pipeline_pays(map) || map->state == MAP_LEAVING || (map->state == MAP_HASH && map->hash.bucket_count == 0))
-        pipeline_none(map, keys, count, wants_rows, visit, context);
-    else if (map->state == MAP_DIRECT)
-        pipeline_direct(map, keys, count, wants_rows, visit, context);
+    const iam_map *map = look->map;
+    bool pays = pipeline_pays(map);
+    if (map->state == MAP_HASH && look->bucket_count > 0 && pays)
+        pipeline_hash(look, keys, count, wants_rows, visit, context);
+    else if (map->state == MAP_HASH && look->bucket_count > 0)
+        pipeline_plain(look, keys, count, wants_rows, visit, context);
+    else if (map->state == MAP_DIRECT && pays)
+        pipeline_direct(look, keys, count, wants_rows, visit, context);
     else
-        pipeline_hash(map, keys, count, wants_rows, visit, context);
+        pipeline_any(map, keys, count, visit, context);
 }
 
 #endif

@@ -1,0 +1,53 @@
+# One word each. Needs python3 (3.11 or newer) with venv, gcc and make; everything else comes into build/ by pip.
+
+PYTHON ?= python3
+VENV = build/venv-dev
+RUN = $(VENV)/bin/python -m
+
+.PHONY: help demo test test-quick core-test checked bench lint format types clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo:  ## a year of flights by route and by day, and three ways to do it side by side
+	@$(PYTHON) examples/start.py $(DEMO)
+
+test:  ## every layer, everything fresh: lint, C core, sanitizers, Python, documents, types
+	@$(PYTHON) tests/run.py
+
+test-quick:  ## the C core and the Python tests, with what the last run left in build/
+	@$(PYTHON) tests/run.py --quick
+
+core-test:  ## the C core alone: checked, then under the sanitizers
+	@$(PYTHON) tests/run.py --quick core-checked core-asan-ubsan
+
+lint:  ## looks of every file
+	@$(PYTHON) tests/run.py --quick lint
+
+types:  ## mypy --strict and stubtest
+	@$(PYTHON) tests/run.py --quick types
+
+format: $(VENV)/ready  ## put every file into its looks
+	$(RUN) ruff check --fix --exit-zero --quiet .
+	$(RUN) ruff format --quiet .
+	find src tests/core -name '*.[ch]' -exec $(VENV)/bin/clang-format -i {} +
+
+bench: $(VENV)/ready  ## the figures of README.md: release build, floor and rivals in one run (about half an hour)
+	$(RUN) pip install --quiet --disable-pip-version-check --group bench
+	$(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	$(RUN) bench run $(BENCH)
+
+checked: $(VENV)/ready  ## a checked build into build/venv-dev: every invariant after each write
+	INTARRAYMAP_CHECKED=1 $(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+
+clean:  ## all that was made
+	rm -rf build dist .pytest_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +
+
+# The environment for daily work; made anew when the dependencies change.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(RUN) pip install --quiet --disable-pip-version-check --group dev
+	touch $@

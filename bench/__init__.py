@@ -1,0 +1,1 @@
+"""The benchmark suite: `python -m bench run` prints every figure that the README states."""

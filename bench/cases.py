@@ -1,0 +1,296 @@
+"""The table's rows: for each operation its floor, its rivals, its checks and its targets.
+
+A plan is a name and a function that makes the case when its turn comes, so that one case's memory is gone before the
+next one's is needed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import workloads
+from .runner import Case, Entry, WrongAnswer
+from .workloads import QUERY_COUNT, ROW_ITEMS
+
+
+@dataclass(frozen=True)
+class Contestants:
+    """Who is there: the map's class (or None where it is not installed) and the rivals' classes."""
+
+    map: type | None
+    rivals: list[type]
+
+    def able(self, verb):
+        """`(role, class)` of the map and of every rival that has `verb`."""
+        everyone = [("map", self.map)] if self.map else []
+        everyone += [("rival", rival) for rival in self.rivals]
+        return [(role, cls) for role, cls in everyone if cls.can(verb)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A case to come."""
+
+    name: str
+    key_count: int
+    make: Callable[[Contestants, int], Case]  # (contestants, query sets)
+    in_quick: bool = True
+
+
+def expect(answer, wanted, what):
+    """Raises WrongAnswer unless both arrays are equal."""
+    answer = np.asarray(answer)
+    if answer.shape != wanted.shape or not np.array_equal(answer, wanted):
+        raise WrongAnswer(f"{what}: the answer differs from NumPy's")
+
+
+def in_calls(verb, keys, size):
+    """Calls `verb` for each piece of `size` keys, dropping each result: many small calls."""
+    pieces = [keys[start : start + size] for start in range(0, keys.size, size)]
+
+    def call():
+        for piece in pieces:
+            result = verb(piece)
+        return result
+
+    return call
+
+
+# ---- Lookups ---------------------------------------------------------------------------------------------------------
+
+
+def get_many_hits(key_count, *, targets, dense=False, call_size=QUERY_COUNT, out=False, slow=True):
+    """All keys there. `call_size`: queries per call. `out`: into an array that is reused."""
+    name = "get_many dense keys" if dense else "get_many hits"
+    name += ", out=" if out else ""
+    name += f", calls of {call_size:,}" if call_size != QUERY_COUNT else ""
+
+    def make(contestants, sets):
+        keys = workloads.dense_keys(key_count) if dense else workloads.random_keys(key_count)
+        rows = workloads.make_rows(key_count)
+        queries = [workloads.hits(keys, seed) for seed in range(sets)]
+
+        def check(answer, s):
+            expect(answer, rows[queries[s].positions[-answer.shape[0] :]], name)
+
+        def entry(role, cls):
+            built = cls.build(keys, rows)
+            verb = built.get_many
+            if out and role == "map":
+                warm = np.zeros((call_size, ROW_ITEMS))
+                verb = lambda piece: built.get_many_out(piece, warm)  # noqa: E731
+            return Entry(cls.name, role, lambda s: in_calls(verb, queries[s].keys, call_size), check)
+
+        gathered = np.zeros((call_size, ROW_ITEMS)) if out else None
+        mode = "clip" if out else "raise"
+        floor = lambda where: np.take(rows, where, axis=0, out=gathered, mode=mode)  # noqa: E731
+        entries = [Entry("floor", "floor", lambda s: in_calls(floor, queries[s].positions, call_size), check)]
+        able = contestants.able("get_many")
+        if not slow:  # dicts need a minute each at this size
+            able = [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
+        entries += [entry(role, cls) for role, cls in able if cls.can("build")]
+        return Case(name, key_count, QUERY_COUNT, entries, targets)
+
+    return Plan(name, key_count, make, in_quick=key_count <= 1_000_000)
+
+
+def get_many_half_missing(key_count, *, targets):
+    name = "get_many half missing"
+
+    def make(contestants, sets):
+        keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
+        queries = [workloads.half_missing(keys, seed) for seed in range(sets)]
+
+        def check(answer, s):
+            wanted = rows[queries[s].positions]
+            wanted[queries[s].positions < 0] = 0.0
+            expect(answer, wanted, name)
+
+        def entry(role, cls):
+            built = cls.build(keys, rows)
+            return Entry(cls.name, role, lambda s: lambda: built.get_many_default(queries[s].keys, 0.0), check)
+
+        entries = [Entry("floor", "floor", lambda s: lambda: np.take(rows, queries[s].positions, axis=0))]
+        entries += [entry(role, cls) for role, cls in contestants.able("get_many_default")]
+        return Case(name, key_count, QUERY_COUNT, entries, targets)
+
+    return Plan(name, key_count, make)
+
+
+def contains_many(key_count, *, half, targets):
+    name = "contains_many half missing" if half else "contains_many hits"
+
+    def make(contestants, sets):
+        keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
+        draw = workloads.half_missing if half else workloads.hits
+        queries = [draw(keys, seed) for seed in range(sets)]
+        present = np.ones(key_count + 1, np.bool_)
+        present[-1] = False
+
+        def check(answer, s):
+            expect(answer, queries[s].positions >= 0, name)
+
+        def entry(role, cls):
+            built = cls.build(keys, rows)
+            return Entry(cls.name, role, lambda s: lambda: built.contains_many(queries[s].keys), check)
+
+        entries = [Entry("floor", "floor", lambda s: lambda: np.take(present, queries[s].positions), check)]
+        entries += [entry(role, cls) for role, cls in contestants.able("contains_many")]
+        return Case(name, key_count, QUERY_COUNT, entries, targets)
+
+    return Plan(name, key_count, make)
+
+
+# ---- Writers ---------------------------------------------------------------------------------------------------------
+
+
+def build(key_count, *, how, targets):
+    """`how`: from_arrays, or set_many into an empty map."""
+    name = f"build ({how})"
+
+    def make(contestants, sets):
+        keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
+        sample = workloads.hits(keys, 0, min(key_count, 100_000))
+
+        def check(answer, s):
+            expect(answer.get_many(sample.keys), rows[sample.positions], name)
+
+        def entry(role, cls):
+            verb = cls.build_by_set_many if role == "map" and how == "set_many" else cls.build
+            return Entry(cls.name, role, lambda s: lambda: verb(keys, rows), check)
+
+        entries = [Entry("floor", "floor", lambda s: lambda: (keys.copy(), rows.copy()))]
+        able = contestants.able("build")
+        if key_count > 1_000_000:
+            able = [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
+        entries += [entry(role, cls) for role, cls in able]
+        return Case(name, key_count, key_count, entries, targets, keep_result=True)
+
+    return Plan(name, key_count, make, in_quick=key_count <= 1_000_000)
+
+
+def set_many_existing(key_count, *, targets):
+    name = "set_many existing"
+
+    def make(contestants, sets):
+        keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
+        queries = [workloads.every_key(keys, seed) for seed in range(sets)]
+        new = -rows
+        sample = slice(0, 100_000)
+
+        def entry(role, cls):
+            built = cls.build(keys, rows)
+
+            def check(answer, s):
+                expect(built.get_many(queries[s].keys[sample]), new[sample], name)
+
+            return Entry(cls.name, role, lambda s: lambda: built.set_many(queries[s].keys, new), check)
+
+        stored = rows.copy()
+
+        def scatter(positions):
+            stored[positions] = new
+
+        entries = [Entry("floor", "floor", lambda s: lambda: scatter(queries[s].positions))]
+        entries += [entry(role, cls) for role, cls in contestants.able("set_many")]
+        return Case(name, key_count, key_count, entries, targets)
+
+    return Plan(name, key_count, make)
+
+
+def delete_many(key_count, *, targets):
+    name = "delete_many"
+
+    def make(contestants, sets):
+        keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
+        queries = [workloads.every_key(keys, seed) for seed in range(sets)]
+
+        def check(answer, s):
+            expect(answer, np.ones(key_count, np.bool_), name)
+
+        def entry(role, cls):
+            def prepare(s):
+                built = cls.build(keys, rows)
+                return lambda: built.delete_many(queries[s].keys)
+
+            return Entry(cls.name, role, prepare, check)
+
+        present = np.ones(key_count, np.bool_)
+
+        def clear(positions):
+            present[positions] = False
+
+        entries = [Entry("floor", "floor", lambda s: lambda: clear(queries[s].positions))]
+        entries += [entry(role, cls) for role, cls in contestants.able("delete_many")]
+        return Case(name, key_count, key_count, entries, targets)
+
+    return Plan(name, key_count, make)
+
+
+def add_many(distribution, *, batch=None, targets):
+    """1e6 updates into an empty table; `batch`: handed over in live batches."""
+    update_count = QUERY_COUNT
+    name = f"add_many {distribution}" + (f", live batches of {batch:,}" if batch else "")
+
+    def make(contestants, sets):
+        draw = workloads.zipf_updates if distribution == "Zipf(1.2)" else workloads.uniform_updates
+        updates = [draw(seed) for seed in range(sets)]
+        rows = workloads.make_rows(update_count)
+        step = batch or update_count
+        pieces = [slice(start, start + step) for start in range(0, update_count, step)]
+
+        def live(role, cls):
+            def prepare(s):
+                keys = updates[s]
+
+                def call():
+                    table = cls(ROW_ITEMS)
+                    for piece in pieces:
+                        table.add_many(keys[piece], rows[piece])
+                    return table
+
+                return call
+
+            def check(answer, s):
+                distinct, sums = workloads.summed(updates[s], rows)
+                expect(answer.get_many(distinct), sums, f"{name}, {cls.name}")
+
+            return Entry(cls.name, role, prepare, check)
+
+        def grouped(cls):
+            frames = {}
+
+            def prepare(s):
+                if s not in frames:
+                    frames.clear()
+                    frames[s] = cls.prepare(updates[s], rows)
+                return lambda: cls.group(frames[s])
+
+            def check(answer, s):
+                keys, sums = cls.answer(answer) if cls.can("answer") else answer
+                distinct, wanted = workloads.summed(updates[s], rows)
+                order = np.argsort(keys)
+                expect(np.asarray(keys)[order], distinct, f"{name}, {cls.name}")
+                expect(np.asarray(sums)[order], wanted, f"{name}, {cls.name}")
+
+            return Entry(cls.name, "rival", prepare, check)
+
+        entries = floor_of_adding(updates, rows)
+        entries += [live(role, cls) for role, cls in contestants.able("add_many") if batch or "live" not in cls.name]
+        if not batch:
+            entries += [grouped(cls) for _role, cls in contestants.able("group")]
+        return Case(name, update_count, update_count, entries, targets, keep_result=True)
+
+    return Plan(name, update_count, make)
+
+
+def floor_of_adding(updates, rows):
+    """Adding at known positions, by a numba loop; no floor where numba is not installed (NumPy has no fast one)."""
+    try:
+        from .numba_table import add_at_positions
+    except ImportError:
+        return []
+    positions = [np.unique(keys, return_inverse=True)[1] for keys in updates]
+    totals = [np.zeros((where.max() + 1, rows.shape[1])) for where in positions]
+    return [Entry("floor", "floor", lambda s: lambda: add_at_positions(totals[s], positions[s], rows))]

@@ -1,0 +1,164 @@
+"""Resident and peak memory per row, and allocations per insert, each in a fresh child process.
+
+Resident bytes are the growth of `Rss` in /proc/self/smaps_rollup since just before the table was made; the peak is
+VmHWM, set back at the same moment through /proc/self/clear_refs. Keys to be inserted are in memory before that.
+"""
+
+import ctypes
+import gc
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from . import workloads
+from .child import ask, contestant_named
+
+BATCH = 10_000
+CHECKPOINT_RATIO = 1.03  # memory per row is looked at whenever the table has grown by 3 %
+FIRST_CHECKPOINT = 100_000
+LIMIT_AT_A_MILLION, LIMIT_ANYWHERE, LIMIT_ALLOCATIONS = 98.0, 100.0, 0.001
+SELF = Path("/proc/self")
+
+
+def resident_bytes():
+    """Resident set, exact (statm is rounded by per-thread batches)."""
+    for line in (SELF / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no Rss in smaps_rollup")
+
+
+def peak_bytes():
+    """Highest resident set since `forget_peak`."""
+    for line in (SELF / "status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmHWM in status")
+
+
+def forget_peak():
+    """Gives free heap back, then sets the peak to what is resident now."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    (SELF / "clear_refs").write_text("5")
+
+
+def grow_by_inserts(table, keys, row, look):
+    """One key at a time."""
+    put = getattr(table, "table", table).__setitem__
+    for start in range(0, keys.size, BATCH):
+        for key in keys[start : start + BATCH].tolist():
+            put(key, row)
+        look(start + BATCH)
+
+
+def grow_by_batches(table, keys, row, look):
+    """10,000 keys at a time."""
+    rows = np.tile(row, (BATCH, 1))
+    for start in range(0, keys.size, BATCH):
+        piece = keys[start : start + BATCH]
+        table.add_many(piece, rows[: piece.size])
+        look(start + BATCH)
+
+
+def measure(name, how, count):
+    """Bytes per row at the end, at the worst checkpoint, and at the peak; `nbytes` where there is one."""
+    cls = contestant_named(name)
+    keys = workloads.random_keys(count)
+    row = np.arange(workloads.ROW_ITEMS, dtype=np.float64)
+    small = workloads.random_keys(2 * BATCH)
+    warm = cls.build(small, np.tile(row, (small.size, 1)))  # imports, arenas and compiled code are there from now on
+    warm.get_many(small)
+    if how == "batches":
+        grow_by_batches(cls(row.size), small, row, lambda done: None)
+    del warm
+    rows = workloads.make_rows(count) if how == "whole" else None
+    forget_peak()
+    before = resident_bytes()
+    worst = {"bytes": 0.0, "keys": 0}
+    next_look = FIRST_CHECKPOINT
+
+    def look(done):
+        nonlocal next_look
+        if done >= next_look:
+            next_look = done * CHECKPOINT_RATIO
+            each = (resident_bytes() - before) / done
+            if each > worst["bytes"]:
+                worst.update(bytes=each, keys=done)
+
+    if how == "whole":
+        table = cls.build(keys, rows)
+    else:
+        table = cls(row.size)
+        (grow_by_inserts if how == "inserts" else grow_by_batches)(table, keys, row, look)
+    after, peak = resident_bytes() - before, peak_bytes() - before
+    answer = {"resident": after / count, "peak": peak / count, "worst": worst}
+    inner = getattr(table, "table", None)
+    if hasattr(inner, "nbytes"):
+        answer["nbytes"] = inner.nbytes / count
+        answer["nbytes_over_resident"] = inner.nbytes / after
+    return answer
+
+
+def allocations(count):
+    """Requests to the allocator per insert, without and with `capacity`."""
+    from intarraymap import IntArrayMap
+
+    row = np.arange(workloads.ROW_ITEMS, dtype=np.float64)
+    answer = {}
+    for label, capacity in (("without capacity", 0), ("with capacity", count)):
+        table = IntArrayMap(row.size, capacity=capacity)
+        before = table.stats().allocations
+        for key in workloads.random_keys(count).tolist():
+            table[key] = row
+        answer[label] = (table.stats().allocations - before) / count
+    return answer
+
+
+def findings_of_map(count):
+    """The map at one size, grown in three ways."""
+    findings = []
+    limit = LIMIT_AT_A_MILLION if count == 1_000_000 else LIMIT_ANYWHERE
+    for how in ("inserts", "batches", "whole"):
+        found = ask("memory", "IntArrayMap", how, count)
+        if found is None:
+            continue
+        base = {"keys": count, "unit": "bytes/row", "detail": found}
+        what = f"IntArrayMap, built by {how}: "
+        findings.append(base | {"what": what + "resident", "value": found["resident"], "limit": limit})
+        findings.append(base | {"what": what + "peak", "value": found["peak"], "limit": limit})
+        if found["worst"]["keys"]:
+            at = f"worst on the way (at {found['worst']['keys']:,})"
+            findings.append(base | {"what": what + at, "value": found["worst"]["bytes"], "limit": LIMIT_ANYWHERE})
+        off = abs(found["nbytes_over_resident"] - 1) * 100
+        findings.append(base | {"what": what + "nbytes off resident by", "value": off, "unit": "%", "limit": 3.0})
+    return findings
+
+
+def measure_all(contestants, quick):
+    """The findings of the issue's memory rows."""
+    findings = []
+    sizes = (100_000, 1_000_000) if quick else (100_000, 1_000_000, 10_000_000)
+    if contestants.map:
+        for count in sizes:
+            findings += findings_of_map(count)
+        for label, value in (ask("memory", "allocations", 1_000_000) or {}).items():
+            limit = 0.0 if label == "with capacity" else LIMIT_ALLOCATIONS
+            what = f"IntArrayMap, allocations per insert {label}"
+            findings.append({"what": what, "keys": 1_000_000, "value": value, "unit": "", "limit": limit})
+    for name in ("dict of arrays", "dict of row numbers", "pandas khash", "cykhash", "numba table"):
+        if name in {rival.name for rival in contestants.rivals}:
+            found = ask("memory", name, "whole", 1_000_000)
+            for part in ("resident", "peak") if found else ():
+                what = f"{name}, built by whole: {part}"
+                findings.append({"what": what, "keys": 1_000_000, "value": found[part], "unit": "bytes/row", "detail": found})
+    return findings
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "allocations":
+        json.dump(allocations(int(sys.argv[2])), sys.stdout)
+    else:
+        json.dump(measure(sys.argv[1], sys.argv[2], int(sys.argv[3])), sys.stdout)

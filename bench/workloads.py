@@ -1,0 +1,94 @@
+"""Keys, rows and queries: the same for every contestant, and for the native bench.
+
+Keys are `splitmix64(0), splitmix64(1), …`: a bijection, so they are distinct by construction, look random over the
+whole of int64, and any program in any language can make the same ones (`bench/native` does). A key whose number is
+`count` or more is absent from a table of `count` keys.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ROW_ITEMS = 8
+QUERY_COUNT = 1_000_000
+ZIPF_EXPONENT = 1.2
+
+
+def splitmix64(numbers):
+    """Mix 64-bit numbers one to one (Steele, Lea, Flood 2014: the finalizer of SplittableRandom).
+
+    Parameters
+    ----------
+    numbers : array of uint64
+
+    Returns
+    -------
+    array of int64, same shape
+    """
+    golden, first, second = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+    mixed = (numbers.astype(np.uint64) + np.uint64(1)) * golden
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * first
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * second
+    return (mixed ^ (mixed >> np.uint64(31))).view(np.int64)
+
+
+def random_keys(count, first=0):
+    """Keys number `first` … `first + count - 1`, scattered over the whole of int64."""
+    return splitmix64(np.arange(first, first + count, dtype=np.uint64))
+
+
+def dense_keys(count, first=0):
+    """`first`, `first + 1`, …"""
+    return np.arange(first, first + count, dtype=np.int64)
+
+
+def make_rows(count):
+    """Whole numbers as float64, all different: sums of them are exact, so answers are compared with `==`."""
+    return np.arange(count * ROW_ITEMS, dtype=np.float64).reshape(count, ROW_ITEMS)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """One call's worth of keys, and where their rows are: `positions[i]` is -1 where `keys[i]` is missing."""
+
+    keys: np.ndarray
+    positions: np.ndarray
+
+
+def hits(keys, seed, count=QUERY_COUNT):
+    """Queries drawn uniformly from `keys`: every one is there."""
+    positions = np.random.default_rng(seed).integers(0, keys.size, count)
+    return Queries(keys[positions], positions)
+
+
+def half_missing(keys, seed, count=QUERY_COUNT):
+    """Queries of which about half are absent, in random order. `keys` must come from `random_keys`."""
+    rng = np.random.default_rng(seed)
+    positions = rng.integers(0, keys.size, count)
+    absent = rng.random(count) < 0.5
+    positions[absent] = -1
+    fresh = splitmix64(rng.integers(keys.size, 2**63, count).astype(np.uint64))
+    return Queries(np.where(absent, fresh, keys[positions]), positions)
+
+
+def every_key(keys, seed):
+    """Every key once, in random order."""
+    positions = np.random.default_rng(seed).permutation(keys.size)
+    return Queries(keys[positions], positions)
+
+
+def uniform_updates(seed, count=QUERY_COUNT):
+    """Update keys, uniform over `count / 10` random keys."""
+    return random_keys(count // 10)[np.random.default_rng(seed).integers(0, count // 10, count)]
+
+
+def zipf_updates(seed, count=QUERY_COUNT):
+    """Update keys by NumPy's Zipf with exponent 1.2: ranks without bound, scattered over int64 (one in five is the first)."""
+    return splitmix64(np.random.default_rng(seed).zipf(ZIPF_EXPONENT, count).astype(np.uint64))
+
+
+def summed(keys, rows):
+    """What accumulating `rows` by `keys` gives, by NumPy: `(distinct keys in ascending order, their sums)`."""
+    distinct, positions = np.unique(keys, return_inverse=True)
+    totals = [np.bincount(positions, weights=rows[:, item]) for item in range(rows.shape[1])]
+    return distinct, np.column_stack(totals)

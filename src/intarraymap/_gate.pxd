@@ -1,0 +1,76 @@
+# _gate.pxd: forks and flags. The only process-wide state of the package, seen by _binding.pyx alone.
+#
+# fork_count   changes in the child of every fork, a raw C fork included: a lock that was held across it is then seen
+#              as IAM_FORKED and never waited for.
+# gate         os.fork closes it and waits until no batch runs without the GIL, so that no map is left half written in
+#              the child. Entering counts first and looks second, closing marks first and counts second: with
+#              sequentially consistent atomics one of the two always sees the other.
+# flag         a map's state (new, ready, closed): written seldom, read on every call, by any thread.
+from libc.stdint cimport uint32_t
+
+
+cdef extern from * nogil:
+    """
+    #include <pthread.h>
+    #include <stdatomic.h>
+    #include <stdbool.h>
+    #include <stdint.h>
+    #include <time.h>
+
+    static _Atomic uint32_t gate_forks;
+    static _Atomic int gate_closed;
+    static _Atomic int gate_running;
+
+    static void gate_in_child(void)
+    {
+        atomic_fetch_add(&gate_forks, 1);
+        atomic_store(&gate_closed, 0);
+        atomic_store(&gate_running, 0); /* the threads that ran them are not in this process */
+    }
+    static int gate_install(void)
+    {
+        static atomic_flag installed = ATOMIC_FLAG_INIT;
+        return atomic_flag_test_and_set(&installed) ? 0 : pthread_atfork(NULL, NULL, gate_in_child);
+    }
+    static inline uint32_t gate_fork_count(void) { return atomic_load_explicit(&gate_forks, memory_order_relaxed); }
+    static inline void gate_leave(void) { atomic_fetch_sub(&gate_running, 1); }
+    static inline bool gate_enter(void)
+    {
+        atomic_fetch_add(&gate_running, 1);
+        if (atomic_load(&gate_closed) == 0)
+            return true;
+        gate_leave();
+        return false;
+    }
+    static inline void gate_close(void) { atomic_fetch_add(&gate_closed, 1); }
+    static inline void gate_open(void)
+    {
+        if (atomic_load(&gate_closed) > 0)
+            atomic_fetch_sub(&gate_closed, 1);
+    }
+    static inline bool gate_is_quiet(void) { return atomic_load(&gate_running) == 0; }
+    static inline void gate_nap(void)
+    {
+        const struct timespec nap = {0, 200 * 1000}; /* 0.2 ms: a fork costs about as much */
+        nanosleep(&nap, NULL);
+    }
+
+    static inline int flag_load(const int *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
+    static inline void flag_store(int *flag, int state) { __atomic_store_n(flag, state, __ATOMIC_RELEASE); }
+    static inline bool flag_move(int *flag, int from, int to)
+    {
+        return __atomic_compare_exchange_n(flag, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
+    """
+    int gate_install()
+    uint32_t gate_fork_count()
+    bint gate_enter()
+    void gate_leave()
+    void gate_close()
+    void gate_open()
+    bint gate_is_quiet()
+    void gate_nap()
+
+    int flag_load(const int *flag)
+    void flag_store(int *flag, int state)
+    bint flag_move(int *flag, int before, int after)

@@ -1,0 +1,246 @@
+"""What the maps under test are compared with: a plain dict of arrays, NumPy's own arithmetic, and the kinds of map.
+
+Nothing here knows how the package works inside; it restates the promise in the slowest and plainest words.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from intarraymap import IntArrayMap
+
+KEY_MIN, KEY_MAX = -(2**63), 2**63 - 1
+FAR_KEY = 2**40
+#: What §7 allows a call to raise, whatever the input (plus whatever the caller's own objects raise).
+DOCUMENTED_ERRORS = (TypeError, ValueError, OverflowError, KeyError, MemoryError, RuntimeError, BufferError)
+
+DTYPES = (
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 "
+    "datetime64[ns] timedelta64[s]"
+).split()
+OPS = "set add sub mul min max and or xor".split()
+UFUNCS = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "min": np.minimum,
+    "max": np.maximum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to bring a map about; every rule of the promise holds for all of them."""
+
+    name: str
+    index: str
+    options: dict[str, Any] = field(default_factory=dict)
+    one_by_one: bool = False
+    dense_only: bool = False  # refuses keys that lie far apart
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("hash", "hash"),
+        Kind("direct", "direct", dense_only=True),
+        Kind("auto", "auto"),
+        Kind("growing", "hash", one_by_one=True),
+        Kind("segments", "hash", {"reserve": False}, one_by_one=True),
+        Kind("direct-segments", "direct", {"reserve": False}, one_by_one=True, dense_only=True),
+        Kind("colliding", "hash", {"hash_and": 3}, one_by_one=True),
+        Kind("leaving", "auto", one_by_one=True),
+    )
+}
+#: Kinds that can hold exactly the rows asked for ("leaving" always comes with thousands of its own).
+EXACT_KINDS = [name for name in KINDS if name != "leaving"]
+ANY_KEY_KINDS = [name for name in EXACT_KINDS if not KINDS[name].dense_only]
+#: Rows that a map of the kind "leaving" starts with, so that it is still leaving when the test gets it.
+LEAVING_COUNT = 6000
+GROWING_COUNT = 300
+
+
+def rows_for(count: int, row_shape: tuple[int, ...] = (3,), dtype: Any = "float64", start: int = 1) -> np.ndarray:
+    """`count` rows that differ from each other, whose numbers fit every dtype."""
+    dtype = np.dtype(dtype)
+    items = int(np.prod(row_shape))
+    numbers = (np.arange(count * items).reshape(count, items) * 7 + np.arange(count)[:, None] * 3 + start) % 113
+    if dtype.kind == "b":
+        numbers = (numbers * 37 >> 2) & 1
+    if dtype.kind in "mM":
+        return numbers.astype("int64").view(dtype).reshape((count, *row_shape))
+    return numbers.astype(dtype).reshape((count, *row_shape))
+
+
+def build_map(
+    kind: str,
+    row_shape: Any = (3,),
+    dtype: Any = "float64",
+    keys: Any = (),
+    rows: Any = None,
+    cls: type[IntArrayMap] = IntArrayMap,
+    options: dict[str, Any] | None = None,
+    **arguments: Any,
+) -> IntArrayMap:
+    """A map of this kind with exactly these rows."""
+    how = KINDS[kind]
+    arguments.setdefault("index", how.index)
+    m = cls(row_shape, dtype, _options={**how.options, **(options or {})}, **arguments)
+    keys = [int(key) for key in keys]
+    if rows is None:
+        rows = rows_for(len(keys), m.row_shape, m.dtype)
+    if how.one_by_one:
+        for key, row in zip(keys, rows, strict=True):
+            m[key] = row
+    elif keys:
+        m.set_many(np.array(keys, dtype=np.int64), rows)
+    return m
+
+
+@dataclass
+class Case:
+    """A map in an interesting state, and the dict it has to be equal to."""
+
+    map: IntArrayMap
+    model: dict[int, np.ndarray]
+
+    def check(self, exact: bool = True) -> None:
+        assert_same(self.map, self.model, exact=exact)
+
+    def rows(self, keys: Any) -> np.ndarray:
+        """The model's rows of these keys, as get_many would return them."""
+        keys = np.asarray(keys)
+        rows = np.empty((keys.size, *self.map.row_shape), self.map.dtype)
+        for place, key in enumerate(keys.ravel().tolist()):
+            rows[place] = self.model[key]
+        return rows.reshape(keys.shape + self.map.row_shape)
+
+    def update(self, keys: Any, rows: Any, op: str) -> None:
+        apply(self.model, keys, rows, op, self.map.row_shape, self.map.dtype)
+
+
+def build_case(kind: str, row_shape: Any = (3,), dtype: Any = "float64", count: int = 100, **arguments: Any) -> Case:
+    """A map with keys 0 … count − 1 at least; growing and leaving maps really are in the middle of it."""
+    if kind == "leaving":
+        return build_leaving(row_shape, dtype, **arguments)
+    if kind in ("growing", "segments"):
+        count = max(count, GROWING_COUNT)
+    keys = list(range(count))
+    m = build_map(kind, row_shape, dtype, keys, **arguments)
+    if kind == "growing":  # on into the middle of a doubling
+        row = rows_for(1, m.row_shape, m.dtype)[0]
+        while not 0 < m.stats().evacuated < 1:
+            m[len(keys)] = row
+            keys.append(len(keys))
+            assert len(keys) < 100_000, "never in the middle of growth"
+    return Case(m, copy_of(m))
+
+
+def build_leaving(row_shape: Any = (3,), dtype: Any = "float64", **arguments: Any) -> Case:
+    """An auto map that was dense and has just met a key far away: it is on its way from direct to hash."""
+    m = build_map("leaving", row_shape, dtype, range(LEAVING_COUNT), **arguments)
+    assert m.index == "direct", "dense single inserts stay direct"
+    m[FAR_KEY] = rows_for(1, m.row_shape, m.dtype)[0]
+    assert m.stats().leaving_direct, "leaving direct takes several steps"
+    return Case(m, copy_of(m))
+
+
+def copy_of(m: IntArrayMap) -> dict[int, np.ndarray]:
+    """An independent dict of a map's rows, read through the batch interface."""
+    keys, rows = m.to_arrays()
+    return {key: row.copy() for key, row in zip(keys.tolist(), rows, strict=True)}
+
+
+def apply(
+    model: dict[int, np.ndarray], keys: Any, rows: Any, op: str, row_shape: tuple[int, ...], dtype: Any
+) -> dict[int, np.ndarray]:
+    """update_many, key by key, in NumPy's words."""
+    keys = [int(key) for key in np.asarray(keys).ravel()]
+    rows = np.asarray(rows, dtype=dtype)
+    if rows.size == len(keys) * int(np.prod(row_shape)) and rows.ndim > 0:
+        rows = rows.reshape((len(keys), *row_shape))
+    rows = np.broadcast_to(rows, (len(keys), *row_shape))
+    with np.errstate(all="ignore"):
+        for key, row in zip(keys, rows, strict=True):
+            if op == "set":
+                model[key] = row.copy()
+            elif key in model:
+                model[key] = UFUNCS[op](model[key], row).astype(dtype, copy=False)
+            else:
+                model[key] = np.negative(row) if op == "sub" else row.copy()
+    return model
+
+
+def op_defined(op: str, dtype: Any) -> bool | None:
+    """Promise §6; None where it says nothing."""
+    kind = np.dtype(dtype).kind
+    if op == "set":
+        return True
+    if kind == "b":
+        return op in ("add", "and", "or", "xor")
+    if kind in "iu":
+        return True
+    if kind == "f":
+        return op not in ("and", "or", "xor")
+    if kind == "c":
+        return op in ("add", "sub", "mul")
+    if kind == "M":
+        return op in ("min", "max")
+    return True if op in ("min", "max") else None
+
+
+def bits(rows: np.ndarray) -> bytes:
+    """The bytes of an array: tells −0.0 from 0.0 and one NaN from another."""
+    return np.ascontiguousarray(rows).tobytes()
+
+
+def equal(a: Any, b: Any, exact: bool = True) -> bool:
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if exact:
+        return bits(a) == bits(b)
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fcmM")
+
+
+def assert_same(m: IntArrayMap, model: dict[int, np.ndarray], exact: bool = True) -> None:
+    """The map holds exactly what the dict holds, says so by every way of asking, and its invariants hold."""
+    assert m._check() is None
+    assert len(m) == len(model)
+    assert bool(m) is bool(model)
+    keys, rows = m.to_arrays()
+    assert keys.dtype == np.int64
+    assert rows.dtype == m.dtype
+    assert rows.shape == (len(model), *m.row_shape)
+    order = np.argsort(keys, kind="stable")
+    expected_keys = sorted(model)
+    assert keys[order].tolist() == expected_keys
+    if model:
+        expected = np.array([model[key] for key in expected_keys], dtype=m.dtype)
+        assert equal(rows[order], expected, exact)
+        asked = np.array(expected_keys, dtype=np.int64)
+        assert equal(m.get_many(asked), expected, exact)
+        assert m.contains_many(asked).all()
+        for key in expected_keys[:: max(1, len(expected_keys) // 50)]:
+            assert key in m
+            assert equal(m[key], model[key], exact)
+    assert list(m) == keys.tolist()
+
+
+def random_keys(count: int, seed: int = 0) -> np.ndarray:
+    """Distinct keys from all of int64."""
+    rng = np.random.default_rng(seed)
+    return rng.permutation(np.unique(rng.integers(KEY_MIN, KEY_MAX, count + 64, dtype=np.int64, endpoint=True))[:count])
+
+
+def shuffled(keys: Any, seed: int = 0) -> list[int]:
+    keys = list(keys)
+    random.Random(seed).shuffle(keys)
+    return keys

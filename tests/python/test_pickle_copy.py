@@ -1,0 +1,257 @@
+"""Promise §4: pickles and copies keep everything but the seed."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+from model import DTYPES, assert_same, bits, build_map, copy_of, rows_for
+
+from intarraymap import IntArrayMap
+
+
+class Plain(IntArrayMap):
+    pass
+
+
+class Slotted(IntArrayMap):
+    __slots__ = ("color", "never_set")
+
+
+class Both(Slotted):
+    """Slots of the parent and a __dict__ of its own."""
+
+
+class Custom(IntArrayMap):
+    """A constructor of another shape: copies and pickles must not call it."""
+
+    def __init__(self, name):
+        super().__init__(2, "int32")
+        self.name = name
+
+
+def round_trip(m, protocol):
+    return pickle.loads(pickle.dumps(m, protocol))
+
+
+def out_of_band(m):
+    buffers = []
+    data = pickle.dumps(m, 5, buffer_callback=buffers.append)
+    return pickle.loads(data, buffers=[bytes(buffer) for buffer in buffers])
+
+
+WAYS = {
+    "copy": lambda m: m.copy(),
+    "copy.copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle 2": lambda m: round_trip(m, 2),
+    "pickle 3": lambda m: round_trip(m, 3),
+    "pickle 4": lambda m: round_trip(m, 4),
+    "pickle 5": lambda m: round_trip(m, 5),
+    "out of band": out_of_band,
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    return WAYS[request.param]
+
+
+class TestContent:
+    def test_every_kind(self, make_case, way):
+        case = make_case((2, 3))
+        other = way(case.map)
+        assert type(other) is IntArrayMap
+        assert (other.row_shape, other.dtype) == ((2, 3), np.dtype("float64"))
+        assert_same(other, case.model)
+        case.check()
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_every_dtype(self, make_map, way, dtype):
+        m = make_map((3,), dtype, range(20))
+        other = way(m)
+        assert other.dtype == m.dtype
+        assert_same(other, copy_of(m))
+
+    def test_empty(self, make_map, way):
+        other = way(make_map((4, 5), "int16"))
+        assert (len(other), other.row_shape, other.dtype) == (0, (4, 5), np.dtype("int16"))
+        other[3] = 7
+        assert list(other) == [3]
+
+    def test_with_holes(self, make_case, way):
+        case = make_case()
+        gone = np.arange(0, 100, 3)
+        case.map.delete_many(gone)
+        for key in gone.tolist():
+            del case.model[key]
+        assert_same(way(case.map), case.model)
+
+    def test_independent(self, make_case, way):
+        case = make_case()
+        other = way(case.map)
+        other[5] = -1.0
+        other.set_many(np.arange(30_000, 31_000), 1.0)
+        other.delete_many(np.arange(50))
+        assert other._check() is None
+        case.check()
+        case.map[60] = case.model[60] = np.full(3, 77.0)
+        assert other[60].tolist() != [77.0] * 3
+
+    def test_rows_are_writable(self, make_map, way):
+        other = way(make_map(keys=range(10)))
+        other[3][1] = 5.0
+        other.add_many([3], 1.0)
+        assert other[3][1] == 6.0
+
+    def test_views_held_do_not_matter(self, make_case, way):
+        case = make_case()
+        views = [case.map[key] for key in range(20)]
+        case.map.delete_many(np.arange(10))
+        for key in range(10):
+            del case.model[key]
+        other = way(case.map)
+        assert_same(other, case.model)
+        assert other.stats().views == 0
+        assert len(views) == 20
+
+    def test_large(self, way):
+        keys = np.arange(-50_000, 50_000) * 3
+        rows = rows_for(100_000, (2,), "int32")
+        m = IntArrayMap.from_arrays(keys, rows)
+        other = way(m)
+        assert bits(other.get_many(keys)) == bits(rows)
+        assert other._check() is None
+
+
+class TestSubclasses:
+    def test_dict(self, way):
+        m = Plain(2)
+        m[1] = 5.0
+        m.name, m.tags = "routes", ["a", "b"]
+        other = way(m)
+        assert type(other) is Plain
+        assert other.name == "routes"
+        assert other.tags == ["a", "b"]
+        assert other[1].tolist() == [5.0, 5.0]
+
+    def test_slots(self, way):
+        m = Slotted(2)
+        m[1] = 5.0
+        m.color = "red"
+        other = way(m)
+        assert type(other) is Slotted
+        assert other.color == "red"
+        assert not hasattr(other, "never_set")
+
+    def test_both(self, way):
+        m = Both(2)
+        m[1] = 5.0
+        m.color, m.name = "red", "x"
+        other = way(m)
+        assert (type(other), other.color, other.name) == (Both, "red", "x")
+        assert other[1].tolist() == [5.0, 5.0]
+
+    def test_constructor_of_another_shape(self, way):
+        m = Custom("mine")
+        m[4] = [1, 2]
+        other = way(m)
+        assert (type(other), other.name) == (Custom, "mine")
+        assert other[4].tolist() == [1, 2]
+
+    def test_shallow_and_deep(self):
+        m = Plain(2)
+        m.tags = ["a"]
+        assert m.copy().tags is m.tags
+        assert copy.copy(m).tags is m.tags
+        deep = copy.deepcopy(m)
+        assert deep.tags == m.tags
+        assert deep.tags is not m.tags
+
+    def test_a_map_that_holds_itself(self):
+        m = Plain(2)
+        m[1] = 3.0
+        m.me = [m]
+        deep = copy.deepcopy(m)
+        assert deep.me[0] is deep
+        for protocol in (2, 3, 4, 5):
+            other = round_trip(m, protocol)
+            assert other.me[0] is other
+            assert other[1].tolist() == [3.0, 3.0]
+        gone = weakref.ref(m)
+        del m, deep, other
+        gc.collect()
+        assert gone() is None
+
+    def test_deepcopy_remembers(self):
+        m = IntArrayMap(2)
+        pair = copy.deepcopy([m, m])
+        assert pair[0] is pair[1]
+        assert pair[0] is not m
+
+    def test_fromkeys_and_or_keep_the_class_and_nothing_else(self):
+        m = Plain(1)
+        m.name = "x"
+        assert type(m | {1: 1.0}) is Plain
+        assert type(Plain.fromkeys([1], [1.0])) is Plain
+        assert not hasattr(Plain.fromkeys([1], [1.0]), "name")
+
+
+class TestPickle:
+    @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+    def test_seed_never_goes_along(self, protocol):
+        seed = 0xFEDCBA9876543210
+        m = IntArrayMap(2, index="hash", seed=seed)
+        m.set_many(np.arange(100), 1.0)
+        data = pickle.dumps(m, protocol)
+        for text in (seed.to_bytes(8, "little"), seed.to_bytes(8, "big"), str(seed).encode(), f"{seed:x}".encode()):
+            assert text not in data
+
+    def test_out_of_band_buffers_carry_the_rows(self):
+        m = IntArrayMap.from_arrays(np.arange(10_000), rows_for(10_000, (8,)))
+        buffers = []
+        data = pickle.dumps(m, 5, buffer_callback=buffers.append)
+        assert buffers
+        assert len(data) < 4096
+        assert sum(buffer.raw().nbytes for buffer in buffers) >= 10_000 * 64
+        other = pickle.loads(data, buffers=buffers)
+        assert other == m
+        other[5] = -1.0
+        assert m[5].tolist() != [-1.0] * 8
+        assert pickle.loads(data, buffers=buffers) == m, "the buffers are only read"
+
+    def test_out_of_band_buffers_are_a_moment(self):
+        """Taken at the time of the pickle, whatever becomes of the map."""
+        m = IntArrayMap.from_arrays(np.arange(1000), rows_for(1000, (4,)))
+        before = m.copy()
+        buffers = []
+        data = pickle.dumps(m, 5, buffer_callback=buffers.append)
+        m.add_many(np.arange(1000), 5.0)
+        m.delete_many(np.arange(500))
+        assert pickle.loads(data, buffers=buffers) == before
+
+    def test_writable_buffers_are_copied(self):
+        m = IntArrayMap.from_arrays(np.arange(100), rows_for(100, (4,)))
+        buffers = []
+        data = pickle.dumps(m, 5, buffer_callback=buffers.append)
+        memory = [bytearray(buffer.raw()) for buffer in buffers]
+        other = pickle.loads(data, buffers=memory)
+        for block in memory:
+            block[:] = bytes(len(block))
+        assert other == m
+
+    @pytest.mark.parametrize("protocol", [2, 5])
+    def test_in_a_container_twice(self, protocol):
+        m = build_map("hash", keys=range(5))
+        a, b = pickle.loads(pickle.dumps((m, m), protocol))
+        assert a is b
+        assert a == m
+
+    def test_kinds_of_index_survive_in_content(self, make_case):
+        case = make_case((2,), "int8")
+        other = round_trip(round_trip(case.map, 5), 2)
+        assert_same(other, case.model)

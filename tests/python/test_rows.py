@@ -1,0 +1,456 @@
+"""Promise §3: what may be written into a row, and that the numbers come out as they went in."""
+
+from __future__ import annotations
+
+import copy
+import decimal
+import fractions
+import pickle
+
+import numpy as np
+import pytest
+from model import DTYPES, bits, rows_for
+
+#: Each of these puts one row at a key that is there.
+PUTS = {
+    "setitem": lambda m, row: m.__setitem__(1, row),
+    "update": lambda m, row: m.update({1: row}),
+    "update pairs": lambda m, row: m.update([(1, row)]),
+    "set_many": lambda m, row: m.set_many([1], row),
+    "update_many": lambda m, row: m.update_many([1], row, "set"),
+    "setdefault": lambda m, row: (m.pop(1), m.setdefault(1, row)),
+    "ensure_many": lambda m, row: (m.pop(1), m.ensure_many([1], row)),
+}
+
+
+@pytest.fixture(params=PUTS)
+def put(request):
+    return PUTS[request.param]
+
+
+def fits(m, put, row, expected):
+    put(m, row)
+    expected = np.asarray(expected, m.dtype)
+    assert bits(m[1]) == bits(np.broadcast_to(expected, m.row_shape))
+
+
+def refused(m, put, row, *errors, match=None):
+    m.setdefault(1)
+    before = bits(m[1])
+    with pytest.raises(errors, match=match):
+        put(m, row)
+    if 1 in m:  # setdefault and ensure_many popped it first
+        assert bits(m[1]) == before
+    assert m._check() is None
+
+
+class TestShape:
+    @pytest.mark.parametrize("kind", ["float64", "int16", "complex64"])
+    def test_exactly_row_shape(self, make_map, put, kind):
+        m = make_map((2, 3), kind, [0, 1, 2])
+        fits(m, put, rows_for(3, (2, 3), kind)[2], rows_for(3, (2, 3), kind)[2])
+        fits(m, put, rows_for(3, (2, 3), kind)[1].tolist(), rows_for(3, (2, 3), kind)[1])
+
+    def test_scalar_fills(self, make_map, put):
+        m = make_map((2, 3), "float64", [0, 1, 2])
+        for scalar in (7, 7.0, np.float32(7), np.int8(7), np.array(7.0), np.array(7)):
+            m[1] = 0.0
+            fits(m, put, scalar, np.full((2, 3), 7.0))
+
+    @pytest.mark.parametrize(
+        "shape", [(3,), (1,), (2,), (1, 3), (2, 1), (3, 2), (6,), (2, 3, 1), (2, 4), (0,), (2, 0), (0, 3)]
+    )
+    def test_no_other_broadcasting(self, make_map, put, shape):
+        m = make_map((2, 3), "float64", [0, 1, 2])
+        refused(m, put, np.ones(shape), ValueError)
+        refused(m, put, np.ones(shape).tolist(), ValueError)
+
+    def test_one_item_rows(self, make_map):
+        m = make_map((1,), "float64", [1])
+        for row in (np.ones(1), [1.0], 1.0):
+            m[1] = 0
+            m[1] = row
+            assert m[1].tolist() == [1.0]
+        for row in (np.ones((1, 1)), np.ones(2), np.ones(0), [[1.0]], []):
+            refused(m, PUTS["setitem"], row, ValueError)
+
+    def test_message_says_what_came(self, make_map):
+        m = make_map((2, 3), "float64")
+        with pytest.raises(
+            ValueError, match=r"77.*\(2, 3\).*\(4,\)|\(4,\).*\(2, 3\).*77|77.*\(4,\).*\(2, 3\)|\(2, 3\).*\(4,\).*77"
+        ):
+            m[77] = np.ones(4)
+        assert 77 not in m
+
+    @pytest.mark.parametrize("row", [[1.0, [2.0, 3.0]], [[1.0], [2.0, 3.0]], [[1, 2, 3], [4, 5]]])
+    def test_ragged(self, make_map, put, row):
+        refused(make_map((2, 3), "float64", [1]), put, row, ValueError, TypeError)
+
+
+INTEGERS = [name for name in DTYPES if np.dtype(name).kind in "iu"]
+FLOATS = ["float16", "float32", "float64"]
+COMPLEX = ["complex64", "complex128"]
+
+
+class TestPythonNumbers:
+    """By value: they fit, or OverflowError; floats into integers TypeError."""
+
+    @pytest.mark.parametrize("dtype", INTEGERS)
+    def test_integers_at_the_edge(self, make_map, put, dtype):
+        m = make_map((2,), dtype, [1])
+        info = np.iinfo(dtype)
+        for number in (info.min, info.max, 0, True):
+            fits(m, put, number, number)
+            fits(m, put, [number, 1], [number, 1])
+        for number in (info.min - 1, info.max + 1, 2**64, -(2**63) - 1, 10**30):
+            refused(m, put, number, OverflowError)
+            refused(m, put, [0, number], OverflowError)
+            refused(m, put, (number, 0), OverflowError)
+
+    @pytest.mark.parametrize("dtype", [*INTEGERS, "bool"])
+    @pytest.mark.parametrize("number", [1.0, 0.5, float("nan"), float("inf"), 1j, [1, 1.0], [1.0, 1.0], [True, 0.0]])
+    def test_floats_into_integers(self, make_map, put, dtype, number):
+        refused(make_map((2,), dtype, [1]), put, number, TypeError)
+
+    @pytest.mark.parametrize("dtype", FLOATS)
+    def test_into_floats(self, make_map, put, dtype):
+        m = make_map((2,), dtype, [1])
+        for number in (0.1, -0.0, float("inf"), float("-inf"), 3, True, -(2**10)):
+            fits(m, put, number, number)
+            fits(m, put, [number, 0.5], [number, 0.5])
+        put(m, float("nan"))
+        assert np.isnan(m[1]).all()
+
+    @pytest.mark.parametrize(
+        ("dtype", "number"),
+        [("float16", 70000.0), ("float16", 70000), ("float32", 1e39), ("float32", -1e300), ("float32", 10**39)]
+        + [
+            ("float64", 10**309),
+            ("float64", -(10**400)),
+            ("complex64", 1e39),
+            ("complex128", 10**400),
+            ("complex64", 1e39j),
+        ],
+    )
+    def test_too_large_for_the_float(self, make_map, put, dtype, number):
+        m = make_map((2,), dtype, [1])
+        refused(m, put, number, OverflowError)
+        refused(m, put, [0, number], OverflowError)
+
+    @pytest.mark.parametrize("dtype", FLOATS)
+    def test_complex_into_floats(self, make_map, put, dtype):
+        refused(make_map((2,), dtype, [1]), put, 1j, TypeError)
+        refused(make_map((2,), dtype, [1]), put, [1.0, 1 + 0j], TypeError)
+
+    @pytest.mark.parametrize("dtype", COMPLEX)
+    def test_into_complex(self, make_map, put, dtype):
+        m = make_map((2,), dtype, [1])
+        for number in (1, 0.5, 1 - 2j, True):
+            fits(m, put, number, number)
+            fits(m, put, [number, 0], [number, 0])
+
+    def test_into_bool(self, make_map, put):
+        m = make_map((2,), "bool", [1])
+        fits(m, put, True, True)
+        fits(m, put, [True, False], [True, False])
+
+    def test_exact_integers_beyond_2_to_53(self, make_map, put):
+        m = make_map((2,), "int64", [1])
+        fits(m, put, [2**53 + 1, -(2**62) - 1], [2**53 + 1, -(2**62) - 1])
+        m = make_map((2,), "uint64", [1])
+        fits(m, put, [2**64 - 1, 1], [2**64 - 1, 1])
+
+
+class TestArrays:
+    """Same-kind casts; integer narrowing only where every value fits."""
+
+    @pytest.mark.parametrize("source", [name for name in DTYPES if np.dtype(name).kind in "biufc"])
+    @pytest.mark.parametrize("target", [name for name in DTYPES if np.dtype(name).kind in "biufc"])
+    def test_table(self, make_map, put, source, target):
+        m = make_map((2,), target, [1])
+        row = np.array([1, 0], source)
+        kinds = np.dtype(source).kind, np.dtype(target).kind
+        order = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+        if order[kinds[0]] <= order[kinds[1]]:
+            fits(m, put, row, row.astype(target))
+            fits(m, put, row[0], row.astype(target)[0])
+        else:
+            refused(m, put, row, TypeError)
+            refused(m, put, row[0], TypeError)
+
+    @pytest.mark.parametrize("source", INTEGERS)
+    @pytest.mark.parametrize("target", INTEGERS)
+    def test_integer_narrowing(self, make_map, put, source, target):
+        m = make_map((2,), target, [1])
+        low = max(np.iinfo(source).min, np.iinfo(target).min)
+        high = min(np.iinfo(source).max, np.iinfo(target).max)
+        fits(m, put, np.array([low, high], source), [low, high])
+        for number in (low - 1, high + 1):
+            if np.iinfo(source).min <= number <= np.iinfo(source).max:
+                refused(m, put, np.array([0, number], source), OverflowError)
+                refused(m, put, np.array([number, 0], source), OverflowError)
+                refused(m, put, np.array(number, source), OverflowError)
+
+    def test_float_narrowing_is_same_kind(self, make_map, put):
+        m = make_map((2,), "float32", [1])
+        fits(m, put, np.array([0.1, -2.5]), np.array([0.1, -2.5], "f4"))
+        m = make_map((2,), "complex64", [1])
+        fits(m, put, np.array([0.1, -2.5 + 1j]), np.array([0.1, -2.5 + 1j], "c8"))
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            np.array(["1", "2"]),
+            np.array([b"1", b"2"]),
+            np.array([1, 2], dtype=object),
+            np.array([None, None]),
+            np.array([(1,), (2,)], [("a", "f8")]),
+            np.zeros(2, "V8"),
+            ["1", "2"],
+            [None, None],
+            [1, None],
+            [1, "2"],
+            "12",
+            "1",
+            b"1",
+            None,
+            [decimal.Decimal(1), 2],
+            decimal.Decimal(1),
+            [fractions.Fraction(1, 2), 2],
+            object(),
+            [object(), 1],
+            {1: 2, 3: 4},
+            {1, 2},
+        ],
+        ids=repr,
+    )
+    @pytest.mark.parametrize("dtype", ["float64", "int32", "bool", "complex64", "datetime64[ns]"])
+    def test_never_parsed(self, make_map, put, row, dtype):
+        m = make_map((2,), dtype, [1])
+        if put is PUTS["setdefault"] and row is None:
+            pytest.skip("setdefault's own default may be None")
+        refused(m, put, row, TypeError)
+
+    def test_datetime(self, make_map, put):
+        m = make_map((2,), "datetime64[ns]", [1])
+        row = np.array(["2020-01-01", "NaT"], "M8[ns]")
+        fits(m, put, row, row)
+        fits(m, put, row.astype("M8[s]"), row)
+        fits(m, put, row[0], row[0])
+        for wrong in (
+            np.array([1.0, 2.0]),
+            np.array([1, 2], "m8[ns]"),
+            np.array([1j, 2]),
+            1.0,
+            np.array([True, False]),
+        ):
+            refused(m, put, wrong, TypeError)
+
+    def test_timedelta(self, make_map, put):
+        m = make_map((2,), "timedelta64[s]", [1])
+        row = np.array([5, -7], "m8[s]")
+        fits(m, put, row, row)
+        fits(m, put, np.array([5, -7], "m8[m]"), row * 60)
+        for wrong in (np.array([1.0, 2.0]), np.array([1, 2], "M8[s]"), 1.0):
+            refused(m, put, wrong, TypeError)
+
+    @pytest.mark.parametrize("dtype", ["float64", "int32", "complex128"])
+    def test_times_into_numbers(self, make_map, put, dtype):
+        m = make_map((2,), dtype, [1])
+        for wrong in (
+            np.array([1, 2], "M8[s]"),
+            np.array([1, 2], "m8[s]"),
+            np.datetime64(1, "s"),
+            np.timedelta64(1, "s"),
+        ):
+            refused(m, put, wrong, TypeError)
+
+
+def sources(row: np.ndarray) -> dict[str, np.ndarray]:
+    """The same numbers in every layout NumPy knows."""
+    count = row.size
+    wide = np.zeros(3 * count, row.dtype)
+    wide[::3] = row
+    frozen = row.copy()
+    frozen.flags.writeable = False
+    unaligned = np.frombuffer(b"x" + row.tobytes(), row.dtype, offset=1)
+    record = np.zeros(count, [("pad", "u1"), ("x", row.dtype)])
+    record["x"] = row
+    broad = np.broadcast_to(row, (4, count))[2]
+    return {
+        "strided": wide[::3],
+        "reversed": row[::-1].copy()[::-1],
+        "read only": frozen,
+        "unaligned": unaligned,
+        "field": record["x"],
+        "swapped": row.astype(row.dtype.newbyteorder("S")),
+        "swapped and strided": wide.astype(row.dtype.newbyteorder("S"))[::3],
+        "broadcast": broad,
+        "subclass": row.view(type("Child", (np.ndarray,), {})),
+    }
+
+
+class TestSources:
+    @pytest.mark.parametrize("dtype", ["float64", "int16", "complex64", "float16", "datetime64[ns]"])
+    def test_every_layout_is_read_correctly(self, make_map, put, dtype):
+        m = make_map((5,), dtype, [1])
+        row = rows_for(2, (5,), dtype)[1]
+        for name, source in sources(row).items():
+            m[1] = rows_for(1, (5,), dtype)[0]
+            put(m, source)
+            assert bits(m[1]) == bits(row), name
+
+    def test_fortran_order(self, make_map, put):
+        m = make_map((3, 4), "float64", [1])
+        row = rows_for(1, (3, 4))[0]
+        fits(m, put, np.asfortranarray(row), row)
+        fits(m, put, row.T.copy().T, row)
+        fits(m, put, row[::-1, ::-1].copy()[::-1, ::-1], row)
+
+    def test_the_maps_own_views(self, make_case):
+        case = make_case((5,), count=100)
+        m, model = case.map, case.model
+        m[2] = m[1]
+        model[2] = model[1].copy()
+        m[3] = m[3]
+        m[4] = m[4][::-1]
+        model[4] = model[4][::-1].copy()
+        m[100_000] = m[5]
+        model[100_000] = model[5].copy()
+        m.set_many([6, 7], np.stack([m[7], m[6]]))
+        model[6], model[7] = model[7], model[6]
+        m[8] = m[9][2]
+        model[8] = np.full(5, model[9][2])
+        case.check()
+
+    def test_the_maps_own_view_while_it_grows(self, make_map):
+        """The row that is read lies in the storage that grows for the row that is written."""
+        m = make_map((4,), keys=[0])
+        first = m[0].copy()
+        for key in range(1, 3000):
+            m[key] = m[key - 1]
+        assert (m.get_many(np.arange(3000)) == first).all()
+
+    def test_copies_the_numbers_in(self, make_map, put):
+        m = make_map((3,), keys=[1])
+        row = np.array([1.0, 2.0, 3.0])
+        put(m, row)
+        row[:] = 0
+        assert m[1].tolist() == [1.0, 2.0, 3.0]
+        assert not np.shares_memory(m[1], row)
+
+
+class TestReadModifyWrite:
+    """Promise §3's three examples, as with a dict of arrays."""
+
+    def test_item(self, make_case):
+        case = make_case((4,))
+        case.map[3][3] += 1
+        case.model[3][3] += 1
+        case.check()
+
+    def test_row(self, make_case):
+        case = make_case((4,))
+        row = rows_for(1, (4,))[0]
+        case.map[3] += row
+        case.model[3] += row
+        case.check()
+
+    def test_setdefault(self, make_case):
+        case = make_case((4,))
+        case.map.setdefault(50_000)[0] = 7
+        case.model[50_000] = np.array([7.0, 0, 0, 0])
+        case.check()
+
+    def test_missing(self, make_map):
+        m = make_map((4,))
+        with pytest.raises(KeyError):
+            m[3] += 1
+        assert len(m) == 0
+
+    def test_integer_wraps_in_the_view_as_numpy_does(self, make_map):
+        m = make_map((2,), "uint8", [1])
+        m[1] = 255
+        m[1] += np.uint8(1)
+        assert m[1].tolist() == [0, 0]
+
+
+#: Bit patterns no arithmetic may touch: quiet and signalling NaNs with payloads, −0.0, denormals, infinities.
+PATTERNS = {
+    "float16": np.array([0x7E01, 0x7D01, 0xFE55, 0x8000, 0x0001, 0x7C00], "u2"),
+    "float32": np.array([0x7FC00001, 0x7FA00001, 0xFFC12345, 0x80000000, 0x00000001, 0xFF800000], "u4"),
+    "float64": np.array(
+        [0x7FF8000000000001, 0x7FF4000000000001, 0xFFF8123456789ABC, 0x8000000000000000, 0x1, 0xFFF0000000000000], "u8"
+    ),
+    "datetime64[ns]": np.array([2**63, 1, 0, 2**63 + 1, 2**64 - 1, 2**63 - 1], "u8"),
+}
+PATTERNS["complex64"] = np.repeat(PATTERNS["float32"], 2)
+PATTERNS["complex128"] = np.repeat(PATTERNS["float64"], 2)
+
+
+class TestBitsSurvive:
+    @pytest.mark.parametrize("dtype", PATTERNS)
+    def test_everything(self, make_map, dtype):
+        row = PATTERNS[dtype].view(dtype)
+        m = make_map(row.shape, dtype)
+        keys = np.arange(200)
+        m[0] = row
+        m.set_many(keys[1:100], np.broadcast_to(row, (99, *row.shape)))
+        m.set_many(keys[100:150], row)
+        m.update({150: row})
+        m.update([(151, row)])
+        m.setdefault(152, row)
+        m.ensure_many(keys[153:190], row)
+        m.update_many(keys[190:195], row, "set")
+        m.update_many(keys[195:], row, "min" if not dtype.startswith("complex") else "add")
+        copies = [m, m.copy(), copy.deepcopy(m), type(m).from_arrays(*m.to_arrays()), m | {}]
+        copies += [pickle.loads(pickle.dumps(m, protocol)) for protocol in (2, 3, 4, 5)]
+        merged = type(m)(row.shape, dtype)
+        merged.merge(m)
+        copies.append(merged)
+        m.compact()
+        m.reserve(5000)
+        for other in copies:
+            assert len(other) == 200
+            assert bits(other.get_many(keys)) == bits(row) * 200
+            assert bits(other.to_arrays()[1]) == bits(row) * 200
+        assert bits(m[0]) == bits(row)
+        assert all(bits(view) == bits(row) for view in m.values())
+        assert bits(m.get_many(np.array([-1]), row)) == bits(row)
+        out = np.empty((1, *row.shape), dtype)
+        m.get_many([7], out=out)
+        assert bits(out) == bits(row)
+        assert bits(m.pop(0)) == bits(row)
+        assert bits(m.popitem()[1]) == bits(row)
+        assert bits(m.pop_many([5, 6])) == bits(row) * 2
+
+    @pytest.mark.parametrize("source", ["strided", "reversed", "unaligned", "field", "swapped", "swapped and strided"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+    def test_sources(self, make_map, put, dtype, source):
+        row = PATTERNS[dtype].view(dtype)
+        m = make_map(row.shape, dtype, [1])
+        put(m, sources(row)[source])
+        assert bits(m[1]) == bits(row)
+
+
+class TestNewRowsAreZero:
+    def test_reused_row(self, make_case):
+        case = make_case((4,), count=100)
+        m = case.map
+        for key in range(100):
+            m[key][:] = 77.0
+        m.delete_many(np.arange(50))
+        for key in range(50, 100):
+            m[key][:] = 77.0
+        for key in range(50):
+            assert m.setdefault(key).tolist() == [0.0] * 4
+        m.delete_many(np.arange(50))
+        numbers, created = m.ensure_many(np.arange(50))
+        assert created.all()
+        assert not m.get_many(np.arange(50)).any()
+        m.delete_many(np.arange(50))
+        m.add_many(np.arange(50), 3.0)
+        assert (m.get_many(np.arange(50)) == 3.0).all()
+        m.delete_many(np.arange(50))
+        m.add_at(np.arange(50), 1, 5.0)
+        assert (m.get_many(np.arange(50)) == [0.0, 5.0, 0.0, 0.0]).all()

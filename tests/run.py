@@ -1,0 +1,289 @@
+"""Runs every layer of tests on a clean checkout: `make test`.
+
+Needs python3 (3.11 or newer) with venv, gcc and make, and nothing that was installed by hand: a virtual environment is
+made anew in build/, everything else comes into it by pip. The package is built from its own sdist, so that a file that is
+missing there is found here.
+
+Each layer is a light of its own: green, red, or SKIPPED with the reason in capitals. Any red one makes the exit code 1.
+
+    python3 tests/run.py                 all layers, everything fresh
+    python3 tests/run.py lint types      these layers
+    python3 tests/run.py --quick         what changed most: the environment and object files that are there are used again
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import tomllib
+import venv
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "test"
+ENVIRONMENT = ROOT / "build" / "venv-test"
+BIN = ENVIRONMENT / "bin"
+CHECKED = BUILD / "checked"  # the package as a checked build, put in front of the release build by PYTHONPATH
+GROUPS = ("build", "test", "lint", "types")
+EXAMPLE_GROUPS = ("demo",)  # so that examples/ is type-checked against what it imports
+
+
+@dataclass
+class Light:
+    """What a layer found: counts of tests, or of files where it has no tests."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    unit: str = "tests"
+
+
+class Skip(Exception):
+    """A layer cannot run here; the message says why."""
+
+
+class Red(Exception):
+    """A layer failed before it could count."""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def run(*command: str | Path, environ: dict[str, str] | None = None, check: bool = True) -> int:
+    """Run a command from the root of the checkout with the environment's programs first on the path."""
+    words = [str(word) for word in command]
+    say(f"$ {' '.join(Path(word).name if word.startswith(str(BIN)) else word for word in words)}")
+    code = subprocess.run(
+        words,
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    ).returncode
+    if code and check:
+        raise Red(f"{words[0].rpartition('/')[2]} exited with {code}")
+    return code
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group of pyproject.toml. (Older pips do not know groups.)"""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    found: list[str] = []
+    for item in groups[name]:
+        found.extend(group(item["include-group"]) if isinstance(item, dict) else [item])
+    return found
+
+
+def source_files(*patterns: str) -> list[Path]:
+    return sorted(path for pattern in patterns for path in ROOT.glob(pattern) if "build" not in path.relative_to(ROOT).parts)
+
+
+def junit_counts(report: Path) -> Light:
+    """Add up a JUnit report, as pytest and ctest both write it."""
+    if not report.exists():
+        raise Red("the tests ended without a report")
+    light = Light()
+    for case in ElementTree.parse(report).iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            light.failed += 1
+        elif case.find("skipped") is not None:
+            light.skipped += 1
+        else:
+            light.passed += 1
+    if not light.passed and not light.failed:
+        raise Red("no test ran")
+    return light
+
+
+# ---- Getting ready ---------------------------------------------------------------------------------------------------
+
+
+def make_environment(fresh: bool) -> None:
+    wanted = [requirement for name in (*GROUPS, *EXAMPLE_GROUPS) for requirement in group(name)]
+    wanted += [each for each in group("core") if not shutil.which(re.split(r"\W", each)[0])]
+    stamp = ENVIRONMENT / "installed.txt"
+    if not fresh and stamp.exists() and stamp.read_text() == "\n".join(wanted):
+        say("the environment of the last run is used again")
+        return
+    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+    venv.create(ENVIRONMENT, with_pip=True)
+    run(BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted)
+    stamp.write_text("\n".join(wanted))
+
+
+def build_package(fresh: bool) -> None:
+    """The release build into the environment, the checked build beside it; a fresh one from an unpacked sdist."""
+    source = ROOT
+    if fresh:
+        shutil.rmtree(BUILD, ignore_errors=True)
+        BUILD.mkdir(parents=True)
+        make_sdist = f"from setuptools import build_meta; build_meta.build_sdist({str(BUILD)!r})"
+        run(BIN / "python", "-c", make_sdist, environ={"PYTHONWARNINGS": "ignore"})
+        (archive,) = BUILD.glob("*.tar.gz")
+        with tarfile.open(archive) as opened:
+            opened.extractall(BUILD, filter="data")
+        source = BUILD / archive.name.removesuffix(".tar.gz")
+    pip_install = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    pip_install += ["--no-build-isolation", "--no-index"]
+    run(*pip_install, "--force-reinstall", source, environ={"INTARRAYMAP_CHECKED": "0"})
+    run(*pip_install, "--upgrade", "--target", CHECKED, source, environ={"INTARRAYMAP_CHECKED": "1"})
+
+
+# ---- The layers ------------------------------------------------------------------------------------------------------
+
+
+def lint() -> Light:
+    """Looks of every file: ruff, clang-format, cython-lint."""
+    python_files = source_files("**/*.py", "**/*.pyi")
+    c_files = source_files("src/**/*.[ch]", "tests/core/*.[ch]")
+    cython_files = source_files("src/**/*.pyx", "src/**/*.pxd")
+    red = run(BIN / "ruff", "check", ".", check=False)
+    red += run(BIN / "ruff", "format", "--check", ".", check=False)
+    if c_files:
+        red += run(BIN / "clang-format", "--dry-run", "--Werror", *c_files, check=False)
+    if cython_files:
+        red += run(BIN / "cython-lint", *cython_files, check=False)
+    if red:
+        raise Red("see above; `make format` mends most of it")
+    return Light(passed=len(python_files) + len(c_files) + len(cython_files), unit="files")
+
+
+def core(preset: str) -> Light:
+    """The C core alone, built and tested by CMake under one preset."""
+    report = ROOT / "build" / "core" / f"{preset}.xml"
+    report.unlink(missing_ok=True)
+    run("cmake", "-S", "cmake", "--preset", preset, "--log-level=WARNING")
+    run("cmake", "--build", ROOT / "build" / "core" / preset)
+    os.chdir(ROOT / "cmake")  # ctest looks for its presets in the working directory only
+    run("ctest", "--test-dir", "cmake", "--preset", preset, "--output-junit", report, check=False)
+    return junit_counts(report)
+
+
+def core_checked() -> Light:
+    """The C core with every invariant checked after each write."""
+    return core("checked")
+
+
+def core_asan_ubsan() -> Light:
+    """The C core under the address, leak and undefined behaviour sanitizers."""
+    probe = BUILD / "probe"
+    probe.parent.mkdir(parents=True, exist_ok=True)
+    probe.with_suffix(".c").write_text("int main(void) { return 0; }\n")
+    compiler = os.environ.get("CC", "cc")
+    words = [*compiler.split(), "-fsanitize=address,undefined", str(probe.with_suffix(".c")), "-o", str(probe)]
+    tried = subprocess.run(words, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        raise Skip(f"{compiler} cannot build with sanitizers: {tried.stderr.strip().splitlines()[-1]}")
+    return core("asan-ubsan")
+
+
+def pytest(name: str, *arguments: str, environ: dict[str, str] | None = None) -> Light:
+    report = BUILD / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    run(BIN / "python", "-m", "pytest", f"--junitxml={report}", *arguments, environ=environ, check=False)
+    return junit_counts(report)
+
+
+def python() -> Light:
+    """Unit, property and state-machine tests against the checked build."""
+    return pytest("python", "-q", "--durations=10", "tests/python", environ={"PYTHONPATH": str(CHECKED)})
+
+
+def docs() -> Light:
+    """Every example in README.md and in a docstring, against the release build."""
+    return pytest("docs", "-q", "tests/docs")
+
+
+def types() -> Light:
+    """mypy --strict over our own code, and the stubs against the compiled module."""
+    run(BIN / "mypy")
+    run(BIN / "stubtest", "intarraymap", "--mypy-config-file", "pyproject.toml")
+    return Light(passed=len(source_files("src/intarraymap/*.py", "src/intarraymap/*.pyi", "examples/*.py")), unit="files")
+
+
+LAYERS: dict[str, Callable[[], Light]] = {
+    "lint": lint,
+    "core-checked": core_checked,
+    "core-asan-ubsan": core_asan_ubsan,
+    "python": python,
+    "docs": docs,
+    "types": types,
+}
+QUICK = ("core-checked", "python")
+NEEDS_PACKAGE = {"python", "docs", "types"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("layers", nargs="*", metavar="layer", help=f"of {', '.join(LAYERS)}; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="use again what the last run left in build/")
+    options = parser.parse_args()
+    if unknown := set(options.layers) - set(LAYERS):
+        parser.error(f"no such layer: {', '.join(sorted(unknown))}")
+    layers = options.layers or (QUICK if options.quick else list(LAYERS))
+
+    lines: list[str] = []
+    total = Light()
+
+    def show(name: str, work: Callable[[], Light | None]) -> bool:
+        """Do one layer's work and note its line of the summary; False if it is red."""
+        say(f"\n==== {name} {'=' * (114 - len(name))}")
+        start = time.perf_counter()
+        light: Light | None = None
+        try:
+            light = work()
+            verdict = "FAILED" if light and light.failed else "ok"
+            count = "" if light is None else f"{light.passed} {light.unit}"
+            if light and light.failed:
+                count += f", {light.failed} failed"
+            if light and light.skipped:
+                count += f", {light.skipped} SKIPPED (reasons above)"
+        except Skip as reason:
+            verdict, count = "SKIPPED", str(reason).upper()
+        except Red as reason:
+            verdict, count = "FAILED", str(reason)
+        seconds = time.perf_counter() - start
+        lines.append(f"{name:<18} {verdict:<8} {seconds:7.1f} s   {count}")
+        say(lines[-1])
+        if light and light.unit == "tests":
+            total.passed += light.passed
+            total.failed += light.failed
+            total.skipped += light.skipped
+        elif verdict != "ok":
+            total.failed += verdict == "FAILED"
+            total.skipped += verdict == "SKIPPED"
+        return verdict != "FAILED"
+
+    start = time.perf_counter()
+    fresh = not options.quick
+    ready = show("environment", lambda: make_environment(fresh))
+    built: bool | None = None
+    for name in layers if ready else ():
+        if name in NEEDS_PACKAGE:
+            if built is None:
+                built = show("package", lambda: build_package(fresh))
+            if not built:
+                continue
+        show(name, LAYERS[name])
+    say(f"\n==== summary {'=' * 107}")
+    for line in lines:
+        say(line)
+    say(f"{'all':<18} {'FAILED' if total.failed else 'ok':<8} {time.perf_counter() - start:7.1f} s\n")
+    say(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make test PYTHON=python3.11")
+    sys.exit(main())
