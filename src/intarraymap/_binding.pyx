@@ -85,6 +85,7 @@ cdef enum:
 KEYS, VALUES, ITEMS = WALK_KEYS, WALK_VALUES, WALK_ITEMS
 RAISE = coerce.RAISE
 
+cdef str SECOND_INIT = "the map is already initialised: __init__ works only once"
 cdef cnp.dtype INT64 = np.dtype(np.int64)
 cdef cnp.dtype BOOL = np.dtype(np.bool_)
 cdef cnp.dtype UINT8 = np.dtype(np.uint8)
@@ -144,6 +145,12 @@ cdef int fail(iam_status status, str what) except -1:
     raise RuntimeError(f"{what}: the core answered with status {<int>status}")
 
 
+cdef int fail_batch(iam_status status, cnp.ndarray keys, str what) except -1:
+    if status == IAM_TOO_SPARSE:
+        what += ", " + coerce.farthest(keys)
+    return fail(status, what)
+
+
 cdef int refuse(int state) except -1:
     if state == CLOSED:
         raise ValueError("the map is closed")
@@ -165,10 +172,12 @@ cdef class RowToken:
 
 @cython.final
 cdef class BlocksToken:
-    """Base of all arrays of one blocks() call."""
+    """Base of all arrays of one blocks() call; owns the keys that were computed for it."""
     cdef iam_rows *rows
+    cdef int64_t *computed
 
     def __dealloc__(self):
+        free(self.computed)
         if self.rows != NULL:
             iam_blocks_release(self.rows)
 
@@ -286,7 +295,7 @@ cdef class Table:
             if dims == NULL:
                 raise MemoryError
             free(dims)
-            raise RuntimeError("the map is already initialised")
+            raise RuntimeError(SECOND_INIT)
         self.map = map
         self.failing = failing
         self.dims = dims
@@ -322,7 +331,7 @@ cdef class Table:
 
     def _refuse_second_init(self):
         if flag_load(&self.state) != NEW:
-            raise RuntimeError("the map is already initialised")
+            raise RuntimeError(SECOND_INIT)
 
     # -- The lock: rules at the top of this file
 
@@ -471,7 +480,7 @@ cdef class Table:
         return self.view(token, row)
 
     @cython.final
-    cdef cnp.ndarray exact_row(self, object row):
+    cdef cnp.ndarray exact_row(self, object row, int64_t number):
         """The row itself if it is exactly what the core reads, else a converted copy. May run Python code."""
         cdef int axis
         if cnp.PyArray_CheckExact(row) and cnp.PyArray_NDIM(row) == self.ndim and is_exact(row, self.row_dtype):
@@ -480,7 +489,7 @@ cdef class Table:
                     break
             else:
                 return row
-        row = coerce.row(row, self.shape, self.row_dtype)
+        row = coerce.row(row, self.shape, self.row_dtype, f"row of key {number}")
         expect(row, self.row_dtype, self.row_items, False)
         return row
 
@@ -511,7 +520,7 @@ cdef class Table:
         self.usable()
         if key_from(key, &number):
             raise OverflowError(f"key {PyNumber_Index(key)} is outside int64")
-        exact = self.exact_row(row)
+        exact = self.exact_row(row, number)
         self.lock(True)
         status = iam_map_put(self.map, number, cnp.PyArray_DATA(exact))
         self.unlock_written()
@@ -771,7 +780,7 @@ cdef class Table:
             view = self.find_view(number)
             if view is not None:
                 return view
-            exact = self.exact_row(default)
+            exact = self.exact_row(default, number)
         token = RowToken.__new__(RowToken)
         self.lock(True)
         status = iam_map_ensure(self.map, number, &row, &row_number, &created)
@@ -1117,7 +1126,7 @@ cdef class Table:
         status = iam_map_update_many(self.map, keys_in, count, rows_in, stride, code)
         self.end(True, thread)
         if status != IAM_OK:
-            fail(status, f"{op} of {count} keys")
+            fail_batch(status, keys, op)
 
     def _add_at(self, cnp.ndarray keys not None, cnp.ndarray items not None, cnp.ndarray values not None):
         """items, values: exact arrays of shape S or of one item."""
@@ -1143,7 +1152,7 @@ cdef class Table:
         status = iam_map_add_at(self.map, keys_in, count, items_in, item_stride, values_in, value_stride)
         self.end(True, thread)
         if status != IAM_OK:
-            fail(status, f"add_at of {count} keys")
+            fail_batch(status, keys, "add_at")
 
     def _ensure_many(self, cnp.ndarray keys not None, cnp.ndarray fill not None):
         cdef size_t count = self.count_of(keys)
@@ -1161,7 +1170,7 @@ cdef class Table:
         status = iam_map_ensure_many(self.map, keys_in, count, fill_in, numbers_out, created_out)
         self.end(True, thread)
         if status != IAM_OK:
-            fail(status, f"ensure_many of {count} keys")
+            fail_batch(status, keys, "ensure_many")
         return numbers, created
 
     # -- Blocks
@@ -1174,8 +1183,6 @@ cdef class Table:
         cdef uint64_t keys_room = 0
         cdef uint64_t count, keys_count, at
         cdef bint fits = False
-        cdef cnp.ndarray computed = None
-        cdef int64_t *computed_out = NULL
         cdef iam_block block
         try:
             while True:
@@ -1193,26 +1200,26 @@ cdef class Table:
                     keys_count = 0
                     for at in range(count):
                         if blocks[at].keys == NULL:
-                            iam_map_block_keys(self.map, &blocks[at], computed_out + keys_count)
+                            iam_map_block_keys(self.map, &blocks[at], token.computed + keys_count)
                             keys_count += blocks[at].row_count
                     iam_blocks_take(self.map)
                     token.rows = iam_map_rows(self.map)
                 self.unlock()
                 if fits:
                     break
-                free(blocks)
                 room, keys_room = count + 1, keys_count
+                free(blocks)
+                free(token.computed)
                 blocks = <iam_block *>calloc(room, sizeof(iam_block))
-                if blocks == NULL:
+                token.computed = <int64_t *>calloc(keys_room, sizeof(int64_t))
+                if blocks == NULL or (token.computed == NULL and keys_room != 0):
                     raise MemoryError("blocks: out of memory")
-                computed = np.empty(keys_room, np.int64)
-                computed_out = <int64_t *>cnp.PyArray_DATA(computed)
-            return self.block_arrays(blocks, count, token, computed)
+            return self.block_arrays(blocks, count, token)
         finally:
             free(blocks)
 
     @cython.final
-    cdef list block_arrays(self, const iam_block *blocks, uint64_t count, BlocksToken token, cnp.ndarray computed):
+    cdef list block_arrays(self, const iam_block *blocks, uint64_t count, BlocksToken token):
         cdef cnp.npy_intp dims[AXES_MAX]
         cdef uint64_t at
         cdef uint64_t first = 0
@@ -1224,8 +1231,7 @@ cdef class Table:
             if blocks[at].keys != NULL:
                 keys = array_over(INT64, 1, dims, <void *>blocks[at].keys, token, False)
             else:
-                keys = computed[first:first + blocks[at].row_count]
-                keys.setflags(write=False)
+                keys = array_over(INT64, 1, dims, token.computed + first, token, False)
                 first += blocks[at].row_count
             dims[0] = (blocks[at].row_count + 7) // 8
             present = array_over(UINT8, 1, dims, <void *>blocks[at].present, token, False)

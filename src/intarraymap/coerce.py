@@ -32,6 +32,7 @@ __all__ = [
     "capacity",
     "cast",
     "dtype",
+    "farthest",
     "find_numbers",
     "index",
     "items",
@@ -156,7 +157,8 @@ def capacity(value: Any, what: str = "capacity") -> int:
 def index(value: object) -> str:
     """The name of an index."""
     if not isinstance(value, str) or str(value) not in INDEXES:
-        raise ValueError(f"index must be one of {', '.join(map(repr, INDEXES))}")
+        came = repr(str(value)[:40]) if isinstance(value, str) else type(value).__name__
+        raise ValueError(f"index must be one of {', '.join(map(repr, INDEXES))}, not {came}")
     return str(value)
 
 
@@ -208,8 +210,9 @@ def keys(value: Any, what: str = "keys") -> Keys:
         return Keys(unsigned.view(INT64), outside, unsigned) if outside.any() else Keys(unsigned.view(INT64))
     if array.size == 0:
         return Keys(np.empty(array.shape, INT64))
-    if array.dtype.kind == "O" or (is_sequence and array.dtype.kind == "f"):
-        # Integers that NumPy's own guess of a dtype would make objects or floats of: 2**64, or 2**63 beside -1.
+    if array.dtype.kind == "O" or (is_sequence and array.dtype.kind != "b"):
+        # Integers that NumPy's own guess of a dtype would make objects or floats of (2**64, or 2**63 beside -1), or
+        # a sequence with something else in it, which is to be named.
         return _keys_one_by_one(np.array(value, dtype=object), what)
     raise TypeError(f"{what} must be integers, not {array.dtype}")
 
@@ -280,6 +283,13 @@ def key(value: Any, what: str = "key") -> int:
     return number
 
 
+def farthest(keys: npt.NDArray[np.int64]) -> str:
+    """Names the key that lies farthest from the others, after a direct index has found them too sparse."""
+    flat = keys.reshape(-1)
+    position = int(np.abs(flat.astype(np.float64) - float(np.median(flat))).argmax())
+    return f"{_named('keys', tuple(int(i) for i in np.unravel_index(position, keys.shape)))} = {flat[position]}"
+
+
 def items(value: Any, key_shape: Shape, item_count: int) -> npt.NDArray[np.int64]:
     """Item numbers of `add_at`: an exact array of shape S, or of one item. The binding checks their range."""
     numbers, outside, given = keys(value, "items")
@@ -307,9 +317,9 @@ def _spread(array: Array, key_shape: Shape, what: str) -> Array:
 # ---- Rows -----------------------------------------------------------------------------------------------------------
 
 
-def row(value: Any, shape: Shape, row_dtype: np.dtype[Any]) -> Array:
+def row(value: Any, shape: Shape, row_dtype: np.dtype[Any], what: str = "row") -> Array:
     """One exact row from exactly that shape or from a scalar."""
-    return rows(value, (), shape, row_dtype, "row")
+    return rows(value, (), shape, row_dtype, what)
 
 
 def rows(value: Any, key_shape: Shape, shape: Shape, row_dtype: np.dtype[Any], what: str = "rows") -> Array:
@@ -361,7 +371,7 @@ def cast(array: Array, target: np.dtype[Any], by_value: bool, what: str, key_axe
         return _cast_floats(array, target, by_value, what, key_axes)
     if source.kind == "c" and target.kind == "c":
         return _cast_floats(array, target, by_value, what, key_axes)
-    if source.kind in "mM" and np.cancast(source, target, "same_kind"):
+    if source.kind in "mM" and np.can_cast(source, target, "same_kind"):
         return _cast_times(array, target, what, key_axes)
     if array.size == 0 and by_value:  # an empty list has no dtype of its own
         return np.empty(array.shape, target)

@@ -258,7 +258,9 @@ class IntArrayMap(Table[D], MutableMapping[int, npt.NDArray[D]]):
         >>> IntArrayMap.fromkeys(range(3), [0.5, 1.5])[2]
         array([0.5, 1.5])
         """
-        if not isinstance(keys, np.ndarray | list | tuple | range) and isinstance(keys, Iterable):
+        if not isinstance(keys, Iterable):
+            raise TypeError(f"keys must be iterable, not {type(keys).__name__}")
+        if not isinstance(keys, np.ndarray | list | tuple | range):
             keys = list(keys)
         numbers = coerce.keys_within(keys)
         wanted = None if dtype is None else coerce.dtype(dtype)
@@ -457,7 +459,7 @@ class IntArrayMap(Table[D], MutableMapping[int, npt.NDArray[D]]):
         for key, row in pairs:
             count = len(numbers)
             number = coerce.key(key, f"keys[{count}]")
-            exact = coerce.rows(row, (), shape, row_dtype, f"rows[{count}]")
+            exact = coerce.row(row, shape, row_dtype, f"rows[{count}], of key {number}")
             if count == len(rows):
                 rows = np.concatenate((rows, np.empty_like(rows)))
             rows[count] = exact
@@ -484,8 +486,6 @@ class IntArrayMap(Table[D], MutableMapping[int, npt.NDArray[D]]):
 
     def __ior__(self, other: Pairs) -> Self:
         """update() in place."""
-        if not isinstance(other, Mapping | Iterable):
-            return NotImplemented
         self.update(other)
         return self
 

@@ -24,8 +24,8 @@
 /* Each sets numbers[i] and created[i] for keys from `i` on, and returns how far it came: to the end, or to where the
  * map changed its state, or to where an insertion failed (*status then). */
 
-static size_t ensure_hash(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers,
-                          uint8_t *created, iam_status *status)
+static size_t ensure_hash(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers, uint8_t *created,
+                          iam_status *status)
 {
     table *index = &map->hash;
     struct {
@@ -33,51 +33,35 @@ static size_t ensure_hash(iam_map *map, const int64_t *keys, size_t i, size_t co
         int64_t key;
     } ring[PIPELINE_RING];
     enum { D = PIPELINE_DISTANCE, MASK = PIPELINE_RING - 1 };
-    if (index->bucket_count == 0 && !table_reserve_one(index, &map->memory)) {
+    if (!table_reserve_first(index, &map->memory)) {
         *status = IAM_NO_MEMORY;
         return i;
     }
-    size_t distance = pipeline_pays(map) ? D : 1;
-    for (size_t ahead = i; ahead < count + 2 * distance; ahead++) {
+    for (size_t ahead = i; ahead < count + D; ahead++) {
         if (LIKELY(ahead < count)) {
             uint64_t hash = hash_key(&index->secret, keys[ahead]);
             ring[ahead & MASK].hash = hash;
             ring[ahead & MASK].key = keys[ahead];
-            __builtin_prefetch(table_bucket(index, table_home(index, hash)), 1, 3);
+            /* Both lines: the next free slot of a bucket is as often in the second. */
+            const char *home = (const char *)table_bucket(index, table_home(index, hash));
+            __builtin_prefetch(home, 1, 3);
+            __builtin_prefetch(home + LINE_BYTES, 1, 3);
         }
-        size_t middle = ahead - distance;
-        if (LIKELY(ahead >= i + distance && middle < count)) {
-            uint64_t hash = ring[middle & MASK].hash;
-            const bucket *home = table_bucket(index, table_home(index, hash));
-            uint32_t slots = pipeline_slots(home, hash_tophash(hash));
-            const void *next =
-                &home->key[slots == 0 ? home->slot_count & (BUCKET_SLOTS - 1) : (unsigned)__builtin_ctz(slots)];
-            if (slots == 0 && home->overflow != BUCKET_NONE)
-                next = table_next(index, home);
-            __builtin_prefetch(next, 1, 3);
-        }
-        if (ahead < i + 2 * distance)
+        if (ahead < i + D)
             continue;
-        /* Earlier insertions may have split the bucket since it was looked at: the answer is found anew, in warm lines.
-         */
-        size_t done = ahead - 2 * distance;
-        uint64_t hash = ring[done & MASK].hash;
-        int64_t key = ring[done & MASK].key;
-        uint32_t number =
-            table_find_hashed(index, table_bucket(index, table_home(index, hash)), hash_tophash(hash), key);
-        created[done] = number == IAM_ROW_NONE;
-        if (number == IAM_ROW_NONE) {
-            *status = map_insert_hashed(map, hash, key, &number);
-            if (UNLIKELY(*status != IAM_OK))
-                return done;
-        }
-        numbers[done] = number;
+        /* Earlier insertions may have split the bucket since it was prefetched: it is looked up anew. */
+        size_t done = ahead - D;
+        bool fresh;
+        *status = map_find_or_insert_hashed(map, ring[done & MASK].hash, ring[done & MASK].key, &numbers[done], &fresh);
+        if (UNLIKELY(*status != IAM_OK))
+            return done;
+        created[done] = fresh;
     }
     return count;
 }
 
-static size_t ensure_direct(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers,
-                            uint8_t *created, iam_status *status)
+static size_t ensure_direct(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers, uint8_t *created,
+                            iam_status *status)
 {
     iam_rows *rows = map->rows;
     enum { D = PIPELINE_DISTANCE };
@@ -87,35 +71,27 @@ static size_t ensure_direct(iam_map *map, const int64_t *keys, size_t i, size_t 
             if (LIKELY(ahead != IAM_ROW_NONE))
                 __builtin_prefetch(rows_word(rows, ahead), 1, 3);
         }
-        int64_t key = keys[i];
-        uint32_t number = direct_number(&map->direct, key);
-        created[i] = number == IAM_ROW_NONE || !rows_present(rows, number);
-        if (created[i]) {
-            *status = map_insert(map, key, &number);
-            if (UNLIKELY(*status != IAM_OK))
-                return i;
-        }
-        numbers[i] = number;
+        bool fresh;
+        *status = map_find_or_insert(map, keys[i], &numbers[i], &fresh);
+        if (UNLIKELY(*status != IAM_OK))
+            return i;
+        created[i] = fresh;
         if (UNLIKELY(map->state != MAP_DIRECT))
             return i + 1;
     }
     return count;
 }
 
-static size_t ensure_leaving(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers,
-                             uint8_t *created, iam_status *status)
+static size_t ensure_leaving(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers, uint8_t *created,
+                             iam_status *status)
 {
     for (; i < count && map->state == MAP_LEAVING; i++) {
         map_leave_step(map);
-        int64_t key = keys[i];
-        uint32_t number = map_locate(map, key);
-        created[i] = number == IAM_ROW_NONE;
-        if (created[i]) {
-            *status = map_insert(map, key, &number);
-            if (UNLIKELY(*status != IAM_OK))
-                return i;
-        }
-        numbers[i] = number;
+        bool fresh;
+        *status = map_find_or_insert(map, keys[i], &numbers[i], &fresh);
+        if (UNLIKELY(*status != IAM_OK))
+            return i;
+        created[i] = fresh;
     }
     return i;
 }
@@ -161,7 +137,7 @@ static iam_status write_many(iam_map *map, const int64_t *keys, size_t count, wr
 {
     if (count == 0)
         return IAM_OK;
-    map_begin_write(map);
+    map_begin_write(map, count);
     uint64_t version = map->version;
     iam_status status = map_begin_batch(map, keys, count);
     if (status != IAM_OK)
@@ -339,7 +315,7 @@ iam_status iam_map_ensure_many(iam_map *map, const int64_t *keys, size_t count, 
 void iam_map_delete_many(iam_map *map, const int64_t *keys, size_t count, uint8_t *removed_out)
 {
     enum { D = PIPELINE_DISTANCE, MASK = PIPELINE_RING - 1 };
-    map_begin_write(map);
+    map_begin_write(map, count);
     int64_t ring[PIPELINE_RING];
     size_t distance = pipeline_pays(map) && map->state == MAP_HASH ? D : 0;
     for (size_t ahead = 0; ahead < count + 2 * distance; ahead++) {
@@ -347,26 +323,17 @@ void iam_map_delete_many(iam_map *map, const int64_t *keys, size_t count, uint8_
             ring[ahead & MASK] = keys[ahead];
             if (distance > 0)
                 __builtin_prefetch(
-                    table_bucket(&map->hash, table_home(&map->hash, hash_key(&map->hash.secret, ring[ahead & MASK]))),
-                    1, 3);
+                    table_bucket(&map->hash, table_home(&map->hash, hash_key(&map->hash.secret, ring[ahead & MASK]))), 1, 3);
         }
-        size_t middle = ahead - distance;
-        if (distance > 0 && ahead >= distance && middle < count) {
-            /* Erasing moves keys within a chain: the row found now is only a hint of what to prefetch. */
-            uint32_t number = table_find(&map->hash, ring[middle & MASK]);
-            if (number != IAM_ROW_NONE) {
+        if (distance > 0 && ahead >= distance && ahead - distance < count) {
+            uint32_t number = table_find(&map->hash, ring[(ahead - distance) & MASK]);
+            if (number != IAM_ROW_NONE)
                 __builtin_prefetch(rows_key(map->rows, number), 1, 3);
-                __builtin_prefetch(rows_word(map->rows, number), 1, 3);
-            }
         }
         if (ahead < 2 * distance)
             continue;
         size_t done = ahead - 2 * distance;
-        int64_t key = ring[done & MASK];
-        uint32_t number = map_locate(map, key);
-        removed_out[done] = number != IAM_ROW_NONE;
-        if (number != IAM_ROW_NONE)
-            map_erase(map, key, number);
+        removed_out[done] = map_remove(map, ring[done & MASK]) != IAM_ROW_NONE;
         if (UNLIKELY(map->state == MAP_LEAVING))
             map_leave_step(map);
     }
@@ -380,7 +347,7 @@ static void toggle_presence(iam_map *map, uint32_t number)
 iam_status iam_map_pop_many(iam_map *map, const int64_t *keys, size_t count, void *rows_out, const void *defaults,
                             size_t default_stride, iam_missing *missing_out)
 {
-    map_begin_write(map);
+    map_begin_write(map, count);
     size_t row_bytes = map->row_bytes;
     iam_missing missing = {0};
     struct popped {

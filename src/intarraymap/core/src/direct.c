@@ -11,6 +11,9 @@
 #define RING_RESERVED_MOST ((uint64_t)1 << 28)
 /* Ring entries in a small page of memory: what is given back at a time. */
 #define RING_PAGE_ENTRIES (PAGE_BYTES / sizeof(uint32_t))
+/* Pages that the directory may span: so many fewer than there are entries that its two ends never share a small page of
+ * memory, which goes back whole when one of them has left it. */
+#define RING_SPAN_MOST (RING_RESERVED_MOST - RING_PAGE_ENTRIES)
 
 void direct_begin(direct *index, size_t row_bytes, uint64_t row_count_max)
 {
@@ -35,7 +38,8 @@ void direct_end(direct *index, alloc *memory)
     release_ring(memory, index->ring, index->ring_mask + 1, index->ring_reserved);
     segments_end(&index->page_of, memory);
     index->ring = NULL;
-    index->ring_mask = index->page_span = index->page_count = index->id_count = index->id_free = 0;
+    index->ring_mask = index->page_span = index->page_count = index->id_count = 0;
+    index->id_free = index->id_deferred = 0;
     index->ring_reserved = index->linear = false;
 }
 
@@ -64,7 +68,7 @@ static uint64_t page_bytes(const direct *index, const iam_rows *rows)
 static uint64_t bytes_of(const direct *index, const iam_rows *rows, uint64_t page_count, uint64_t page_span)
 {
     uint64_t bytes;
-    if (page_span > RING_RESERVED_MOST || __builtin_mul_overflow(page_count, page_bytes(index, rows), &bytes))
+    if (page_span > RING_SPAN_MOST || __builtin_mul_overflow(page_count, page_bytes(index, rows), &bytes))
         return UINT64_MAX;
     return bytes + page_span * sizeof(uint32_t);
 }
@@ -92,17 +96,21 @@ uint64_t direct_bytes_for(const direct *index, const iam_rows *rows, const int64
 {
     alloc scratch;
     alloc_begin(&scratch, &(iam_options){.allocator = rows->memory.given});
+    /* A directory of more than 64 pages a key cannot pay; nor can one that no ring could hold. Scattered keys show it soon. */
+    uint64_t span_most = (uint64_t)count * 64 + 64 < RING_SPAN_MOST ? (uint64_t)count * 64 + 64 : RING_SPAN_MOST;
     int64_t least = INT64_MAX, most = INT64_MIN;
-    for (size_t i = 0; i < count; i++) {
-        int64_t key = keys[i];
-        least = key < least ? key : least;
-        most = key > most ? key : most;
+    uint64_t low = 0, span = 0;
+    for (size_t i = 0; i < count;) {
+        for (size_t end = count - i < 1024 ? count : i + 1024; i < end; i++) {
+            int64_t key = keys[i];
+            least = key < least ? key : least;
+            most = key > most ? key : most;
+        }
+        low = direct_place(least) >> index->page_log2;
+        span = (direct_place(most) >> index->page_log2) - low + 1;
+        if (span == 0 || span > span_most)
+            return UINT64_MAX;
     }
-    uint64_t low = direct_place(least) >> index->page_log2;
-    uint64_t span = (direct_place(most) >> index->page_log2) - low + 1;
-    /* A directory of more than 64 pages a key cannot pay; nor can one that no ring could hold. */
-    if (span == 0 || span > RING_RESERVED_MOST || span > (uint64_t)count * 64 + 64)
-        return UINT64_MAX;
     uint64_t word_count = (span + 63) / 64;
     uint64_t *touched = alloc_block(&scratch, word_count, sizeof *touched, true);
     if (touched == NULL)
@@ -163,7 +171,7 @@ static bool grow_ring(direct *index, alloc *memory, uint64_t span)
 bool direct_reserve(direct *index, iam_rows *rows, uint64_t page_count)
 {
     return segments_reserve(&index->page_of, &rows->memory, page_count, true) &&
-           (page_count > RING_RESERVED_MOST || grow_ring(index, &rows->memory, page_count));
+           (page_count > RING_SPAN_MOST || grow_ring(index, &rows->memory, page_count));
 }
 
 iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk)
@@ -172,7 +180,7 @@ iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk
     uint64_t page_rows = (uint64_t)1 << index->page_log2;
     uint64_t low, span;
     span_with(index, page, &low, &span);
-    if (span > RING_RESERVED_MOST)
+    if (span > RING_SPAN_MOST)
         return IAM_NO_MEMORY;
     bool fresh = index->id_free == 0;
     uint64_t id = fresh ? index->id_count : index->id_free - 1;
@@ -222,30 +230,6 @@ static bool page_empty(const direct *index, const iam_rows *rows, uint64_t first
     return (bits & (((uint64_t)1 << page_rows) - 1)) == 0;
 }
 
-void direct_row_freed(direct *index, iam_rows *rows, uint32_t number)
-{
-    uint64_t id = number >> index->page_log2;
-    uint64_t first = id << index->page_log2;
-    uint64_t page_rows = (uint64_t)1 << index->page_log2;
-    if (LIKELY(!page_empty(index, rows, first)) || !direct_page_used(index, id))
-        return;
-    if (atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0) {
-        index->sweeping = true;
-        index->sweep_id = 0;
-        return;
-    }
-    if (rows_any_held(rows, first, first + page_rows))
-        return;
-    uint64_t page = *page_of(index, id);
-    index->ring[page & index->ring_mask] = 0;
-    rows->given_back_bytes += segments_give_back(&rows->row_store, first, first + page_rows);
-    *page_of(index, id) = index->id_free;
-    index->id_free = id + 1;
-    index->linear = false;
-    if (--index->page_count == 0)
-        index->page_span = 0;
-}
-
 /* The ring page that the directory's end has just left goes back, so that a window sliding for ever stays small. */
 static void leave_ring_page(direct *index, uint64_t page)
 {
@@ -255,23 +239,10 @@ static void leave_ring_page(direct *index, uint64_t page)
     }
 }
 
-static void sweep(direct *index, iam_rows *rows)
+/* The directory's ends move over up to 64 pages that are no more: with every page that goes and at every write, so that
+ * they never fall behind. */
+static void trim(direct *index)
 {
-    if (atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0)
-        return;
-    for (int step = 0; step < 4; step++, index->sweep_id++) {
-        if (index->sweep_id >= index->id_count) {
-            index->sweeping = false;
-            return;
-        }
-        direct_row_freed(index, rows, (uint32_t)(index->sweep_id << index->page_log2));
-    }
-}
-
-void direct_tidy(direct *index, iam_rows *rows)
-{
-    if (UNLIKELY(index->sweeping))
-        sweep(index, rows);
     for (int step = 0; step < 64 && index->page_span > 0; step++) {
         uint64_t last = index->page_low + index->page_span - 1;
         if (index->ring[index->page_low & index->ring_mask] == 0) {
@@ -287,6 +258,51 @@ void direct_tidy(direct *index, iam_rows *rows)
             return;
         }
     }
+}
+
+static void free_id(direct *index, iam_rows *rows, uint64_t id)
+{
+    uint64_t first = id << index->page_log2;
+    rows->given_back_bytes += segments_give_back(&rows->row_store, first, first + ((uint64_t)1 << index->page_log2));
+    *page_of(index, id) = index->id_free;
+    index->id_free = id + 1;
+}
+
+void direct_row_freed(direct *index, iam_rows *rows, uint32_t number)
+{
+    uint64_t id = number >> index->page_log2;
+    uint64_t first = id << index->page_log2;
+    uint64_t page_rows = (uint64_t)1 << index->page_log2;
+    if (LIKELY(!page_empty(index, rows, first)) || !direct_page_used(index, id) ||
+        rows_any_held(rows, first, first + page_rows))
+        return;
+    uint64_t page = *page_of(index, id);
+    index->ring[page & index->ring_mask] = 0;
+    index->linear = false;
+    if (atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0) {
+        *page_of(index, id) = index->id_deferred;
+        index->id_deferred = id + 1;
+    } else {
+        free_id(index, rows, id);
+    }
+    if (--index->page_count > 0) {
+        trim(index);
+        return;
+    }
+    index->page_span = 0;
+    if (index->ring_reserved)
+        alloc_give_back((char *)index->ring, (char *)(index->ring + index->ring_mask + 1));
+}
+
+void direct_tidy(direct *index, iam_rows *rows, uint64_t page_count)
+{
+    if (UNLIKELY(index->id_deferred != 0) && atomic_load_explicit(&rows->block_holds, memory_order_acquire) == 0)
+        for (; page_count > 0 && index->id_deferred != 0; page_count--) {
+            uint64_t id = index->id_deferred - 1;
+            index->id_deferred = *page_of(index, id);
+            free_id(index, rows, id);
+        }
+    trim(index);
 }
 
 /* ---- Validation -------------------------------------------------------------------------------------------------- */

@@ -35,8 +35,7 @@ typedef struct direct {
     uint64_t id_count;    /* page ids ever used */
     uint64_t id_free;     /* head of the free page ids + 1, linked through page_of; 0 = none */
     segments page_of;     /* id -> page; of free ids the next free id + 1 */
-    bool sweeping;        /* pages became empty while a block was held: look for them */
-    uint64_t sweep_id;    /* next page id to look at */
+    uint64_t id_deferred; /* head of the ids + 1 of pages that went while a block was held, linked likewise */
 } direct;
 
 /* Bytes of rows in a page: small enough that a tiny map is small, large enough that the directory of 1e7 rows of 64
@@ -97,9 +96,9 @@ iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk
 bool direct_reserve(direct *index, iam_rows *rows, uint64_t page_count);
 /* After a row of it went: gives the page of row `number` back if it is empty and nobody holds a row of it. */
 void direct_row_freed(direct *index, iam_rows *rows, uint32_t number);
-/* A step of tidying: the directory's ends move over up to 64 pages that are no more, and pages that were empty while a
- * block was held are given back. */
-void direct_tidy(direct *index, iam_rows *rows);
+/* A step of tidying: the directory's ends move over up to 64 pages that are no more, and up to `page_count` pages that
+ * went while a block was held are given back once none is. */
+void direct_tidy(direct *index, iam_rows *rows, uint64_t page_count);
 uint64_t direct_directory_bytes(const direct *index);
 bool direct_validate(const direct *index, const iam_rows *rows, char *reason_out, size_t reason_bytes);
 

@@ -23,18 +23,9 @@
  * in 6.5 insertions splits; the second lets a table catch up where growth had to wait for memory. */
 #define GROWTH_SPLITS_PER_WRITE 2
 
-/* The second trigger: overflow buckets per 16 home buckets. By chance alone there are 3.3 at EVEN and up to 4.6 in the
- * midst of a doubling at full load (measured, tests/core/test_growth.c prints them); 7 is seldom met by chance. It
- * grows the table at most to half the load factor: more would help no pattern that a keyed hash leaves. */
-#define GROWTH_OVERFLOW_SIXTEENTHS 7
-
-bool growth_due(const table *index)
+static bool growth_due(const table *index)
 {
-    uint64_t halves = index->key_count * 2;
-    if (halves > index->bucket_count * TABLE_LOAD_HALVES)
-        return true;
-    return index->overflow_count * 16 > index->bucket_count * GROWTH_OVERFLOW_SIXTEENTHS + 64 &&
-           halves * 2 > index->bucket_count * TABLE_LOAD_HALVES;
+    return index->key_count > growth_limit(index) || growth_crowded(index);
 }
 
 /* Where keys are dealt to: a chain being built from buckets that the source chain gives up. */
@@ -90,6 +81,7 @@ static void evacuate(table *index)
     }
     index->bucket_count++;
     index->split_count++;
+    index->grow_at = growth_limit(index);
     if (index->bucket_count == 2 * index->level)
         index->level *= 2;
 }
@@ -113,6 +105,7 @@ bool growth_finish(table *index, alloc *memory, uint64_t bucket_count)
 
 void growth_step(table *index, alloc *memory)
 {
+    index->grow_at = growth_limit(index);
     if (index->stop_the_world && growth_due(index)) {
         growth_finish(index, memory, 2 * index->bucket_count);
         return;

@@ -16,8 +16,10 @@
 /* Rows and row numbers looked at in one step of leaving: 16 insertions take some 2 us. */
 #define LEAVE_ROWS_PER_STEP 16
 #define LEAVE_NUMBERS_PER_STEP 256
-/* Rows whose last view has gone, taken back in one write. */
+/* Rows whose last view has gone, and pages that went while a block was held, taken back in one write beside one for
+ * each key that it writes: more than can have come since the last write, so that none pile up. */
 #define DRAIN_PER_WRITE 16
+#define TIDY_PER_WRITE 16
 
 static iam_index wanted(const iam_map *map)
 {
@@ -114,10 +116,13 @@ static iam_status fill(iam_map *map, const iam_map *source)
         return IAM_NO_MEMORY;
     iam_map_export(source, keys, NULL);
     iam_status status = map_begin_batch(map, keys, count);
+    if (wanted(map) == IAM_INDEX_DIRECT)
+        map->judged_count = IAM_ROWS_MAX; /* what the source came to hold is not too sparse for its copy */
     uint64_t from = rows_first(source->rows, 0);
     for (size_t i = 0; i < count && status == IAM_OK; i++) {
         uint32_t number;
-        status = map_insert(map, keys[i], &number);
+        bool created;
+        status = map_find_or_insert(map, keys[i], &number, &created);
         if (status == IAM_OK)
             memcpy(rows_at(map->rows, number), rows_at(source->rows, from), map->row_bytes);
         from = rows_first(source->rows, from + 1);
@@ -248,11 +253,10 @@ void map_leave_step(iam_map *map)
         }
         uint32_t number = (uint32_t)map->leave_cursor;
         if (rows_present(rows, number)) {
-            if (!table_reserve_one(&map->hash, &map->memory))
-                return; /* no memory now: the next write tries again */
             int64_t key = direct_key(&map->direct, number);
+            if (!table_insert(&map->hash, &map->memory, hash_key(&map->hash.secret, key), key, number))
+                return; /* no memory now: the next write tries again */
             *rows_key(rows, number) = key;
-            table_insert(&map->hash, &map->memory, hash_key(&map->hash.secret, key), key, number);
             moved++;
         } else if (!rows_any_held(rows, number, (uint64_t)number + 1)) {
             rows_make_free(rows, number);
@@ -265,7 +269,11 @@ void map_leave_step(iam_map *map)
 static iam_status admit_page(iam_map *map, int64_t key)
 {
     uint64_t bytes = direct_bytes_with(&map->direct, map->rows, key);
-    if (direct_allowed(map, bytes, map->rows->live_count + 1)) {
+    uint64_t key_count = map->rows->live_count + 1;
+    /* A batch that was judged as a whole is not judged again by each of its keys, in whatever order they come. */
+    if (key_count < map->judged_count)
+        key_count = map->judged_count;
+    if (direct_allowed(map, bytes, key_count)) {
         iam_status status = direct_add_page(&map->direct, map->rows, key, false);
         if (status != IAM_TOO_MANY_ROWS || wanted(map) == IAM_INDEX_DIRECT)
             return status;
@@ -325,6 +333,8 @@ iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count)
                 return IAM_OK; /* a view or scan holds on to the old rows: key by key, by the rule for single inserts */
             map->state = fits ? MAP_DIRECT : MAP_HASH;
         }
+        if (fits && map->state == MAP_DIRECT)
+            map->judged_count = distinct;
         if (fits && map->state == MAP_DIRECT && map->rows->used_count == 0)
             return rows_reserve(map->rows, page_count << map->direct.page_log2, false, true) ? IAM_OK : IAM_NO_MEMORY;
     }
@@ -355,62 +365,92 @@ static void row_came_free(iam_map *map, uint32_t number)
     /* else: the cursor has yet to pass it and frees it then */
 }
 
-void map_begin_write(iam_map *map)
+void map_begin_write(iam_map *map, uint64_t key_count)
 {
+    map->judged_count = 0;
     rows_settle(map->rows);
-    for (int step = 0; step < DRAIN_PER_WRITE; step++) {
+    for (uint64_t step = 0; step < DRAIN_PER_WRITE + key_count; step++) {
         uint32_t number = rows_drain(map->rows);
         if (LIKELY(number == IAM_ROW_NONE))
             break;
         row_came_free(map, number);
     }
     if (map->state == MAP_DIRECT)
-        direct_tidy(&map->direct, map->rows);
+        direct_tidy(&map->direct, map->rows, TIDY_PER_WRITE + key_count);
     else if (UNLIKELY(map->state == MAP_LEAVING))
         map_leave_step(map);
 }
 
-iam_status map_insert(iam_map *map, int64_t key, uint32_t *number_out)
+/* In state DIRECT: IAM_OK with a number, or with IAM_ROW_NONE where the direct index was left over this key. */
+static iam_status insert_direct(iam_map *map, int64_t key, uint32_t *number_out)
 {
-    if (map->state == MAP_DIRECT) {
-        uint32_t number = direct_number(&map->direct, key);
-        if (UNLIKELY(number == IAM_ROW_NONE)) {
-            iam_status status = admit_page(map, key);
-            if (status != IAM_OK)
-                return status;
-            number = map->state == MAP_DIRECT ? direct_number(&map->direct, key) : IAM_ROW_NONE;
-        }
-        if (LIKELY(number != IAM_ROW_NONE)) {
-            rows_mark(map->rows, number);
-            map->version++;
-            *number_out = number;
-            return IAM_OK;
-        }
+    uint32_t number = direct_number(&map->direct, key);
+    if (UNLIKELY(number == IAM_ROW_NONE)) {
+        iam_status status = admit_page(map, key);
+        if (status != IAM_OK)
+            return status;
+        number = map->state == MAP_DIRECT ? direct_number(&map->direct, key) : IAM_ROW_NONE;
     }
-    return map_insert_hashed(map, hash_key(&map->hash.secret, key), key, number_out);
+    if (LIKELY(number != IAM_ROW_NONE)) {
+        rows_mark(map->rows, number);
+        map->version++;
+    }
+    *number_out = number;
+    return IAM_OK;
 }
 
-iam_status map_insert_hashed(iam_map *map, uint64_t hash, int64_t key, uint32_t *number_out)
+iam_status map_find_or_insert(iam_map *map, int64_t key, uint32_t *number_out, bool *created_out)
 {
-    if (UNLIKELY(!table_reserve_one(&map->hash, &map->memory)))
+    if (map->state != MAP_HASH) {
+        uint32_t number = map_locate(map, key);
+        *created_out = number == IAM_ROW_NONE;
+        if (number == IAM_ROW_NONE && map->state == MAP_DIRECT) {
+            iam_status status = insert_direct(map, key, &number);
+            if (status != IAM_OK)
+                return status;
+        }
+        *number_out = number;
+        if (number != IAM_ROW_NONE)
+            return IAM_OK;
+    }
+    if (UNLIKELY(!table_reserve_first(&map->hash, &map->memory)))
         return IAM_NO_MEMORY;
-    iam_status status = rows_insert(map->rows, key, number_out);
-    if (UNLIKELY(status != IAM_OK))
-        return status;
-    table_insert(&map->hash, &map->memory, hash, key, *number_out);
+    return map_find_or_insert_hashed(map, hash_key(&map->hash.secret, key), key, number_out, created_out);
+}
+
+static bool is_in_hash(const iam_map *map, uint32_t number)
+{
+    return map->state == MAP_HASH ||
+           (map->state == MAP_LEAVING && (number < map->leave_cursor || number >= map->leave_end));
+}
+
+static void row_left(iam_map *map, uint32_t number)
+{
+    if (rows_unmark(map->rows, number))
+        row_came_free(map, number);
     map->version++;
-    return IAM_OK;
 }
 
 void map_erase(iam_map *map, int64_t key, uint32_t number)
 {
-    bool in_hash = map->state == MAP_HASH ||
-                   (map->state == MAP_LEAVING && (number < map->leave_cursor || number >= map->leave_end));
-    if (in_hash)
-        table_erase(&map->hash, key);
-    if (rows_unmark(map->rows, number))
-        row_came_free(map, number);
-    map->version++;
+    if (is_in_hash(map, number))
+        table_erase(&map->hash, hash_key(&map->hash.secret, key), key);
+    row_left(map, number);
+}
+
+uint32_t map_remove(iam_map *map, int64_t key)
+{
+    uint32_t number;
+    if (LIKELY(map->state == MAP_HASH)) {
+        number = table_erase(&map->hash, hash_key(&map->hash.secret, key), key);
+        if (number != IAM_ROW_NONE)
+            row_left(map, number);
+    } else {
+        number = map_locate(map, key);
+        if (number != IAM_ROW_NONE)
+            map_erase(map, key, number);
+    }
+    return number;
 }
 
 void *iam_map_find(const iam_map *map, int64_t key, uint32_t *number_out)
@@ -423,28 +463,25 @@ void *iam_map_find(const iam_map *map, int64_t key, uint32_t *number_out)
 
 iam_status iam_map_put(iam_map *map, int64_t key, const void *row_bytes_in)
 {
-    map_begin_write(map);
-    uint32_t number = map_locate(map, key);
-    if (number == IAM_ROW_NONE) {
-        iam_status status = map_insert(map, key, &number);
-        if (UNLIKELY(status != IAM_OK))
-            return status;
-    }
-    memmove(rows_at(map->rows, number), row_bytes_in, map->row_bytes);
-    return IAM_OK;
+    map_begin_write(map, 1);
+    uint32_t number;
+    bool created;
+    iam_status status = map_find_or_insert(map, key, &number, &created);
+    if (LIKELY(status == IAM_OK))
+        memmove(rows_at(map->rows, number), row_bytes_in, map->row_bytes);
+    return status;
 }
 
 iam_status iam_map_ensure(iam_map *map, int64_t key, void **row_out, uint32_t *number_out, bool *created_out)
 {
-    map_begin_write(map);
-    uint32_t number = map_locate(map, key);
-    bool created = number == IAM_ROW_NONE;
-    if (created) {
-        iam_status status = map_insert(map, key, &number);
-        if (UNLIKELY(status != IAM_OK))
-            return status;
+    map_begin_write(map, 1);
+    uint32_t number;
+    bool created;
+    iam_status status = map_find_or_insert(map, key, &number, &created);
+    if (UNLIKELY(status != IAM_OK))
+        return status;
+    if (created)
         memset(rows_at(map->rows, number), 0, map->row_bytes);
-    }
     if (row_out != NULL)
         *row_out = rows_at(map->rows, number);
     if (number_out != NULL)
@@ -456,12 +493,8 @@ iam_status iam_map_ensure(iam_map *map, int64_t key, void **row_out, uint32_t *n
 
 iam_status iam_map_remove(iam_map *map, int64_t key)
 {
-    map_begin_write(map);
-    uint32_t number = map_locate(map, key);
-    if (number == IAM_ROW_NONE)
-        return IAM_MISSING;
-    map_erase(map, key, number);
-    return IAM_OK;
+    map_begin_write(map, 1);
+    return map_remove(map, key) == IAM_ROW_NONE ? IAM_MISSING : IAM_OK;
 }
 
 bool iam_map_last(const iam_map *map, int64_t *key_out, void **row_out)

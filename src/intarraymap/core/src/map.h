@@ -29,6 +29,7 @@ struct iam_map {
     direct direct;
     uint64_t version, epoch;
     uint64_t leave_cursor, leave_end;
+    uint64_t judged_count; /* distinct keys of the batch in progress if it was judged as a whole, else 0 */
     size_t row_bytes, item_bytes;
     alloc memory; /* of the hash index; rows and the direct index use that of the rows, which may outlive the map */
     iam_options options;
@@ -39,19 +40,23 @@ struct iam_map {
 /* Where a fresh map starts: IAM_INDEX_HASH in HASH, all others in DIRECT. */
 /* Row number of `key` or IAM_ROW_NONE. Changes nothing. */
 static inline uint32_t map_locate(const iam_map *map, int64_t key);
-/* To be called at the start of every write: takes back rows whose last view has gone and moves growth on by a step. */
-void map_begin_write(iam_map *map);
+/* To be called at the start of every write of `key_count` keys: takes back rows whose last view has gone, more of them
+ * than keys, and moves growth on by a step. */
+void map_begin_write(iam_map *map, uint64_t key_count);
 /* To be called at the start of a batch that may add keys, after map_begin_write. Into an empty map: judges the keys as
  * a whole, chooses the index and makes room; otherwise nothing. IAM_OK or IAM_NO_MEMORY. */
 iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count);
 /* One step of leaving the direct index. */
 void map_leave_step(iam_map *map);
-/* Adds a key known to be absent: its row's contents are whatever they were. */
-iam_status map_insert(iam_map *map, int64_t key, uint32_t *number_out);
-/* The same where the hash index is the only one (HASH, LEAVING) and the hash is known. */
-iam_status map_insert_hashed(iam_map *map, uint64_t hash, int64_t key, uint32_t *number_out);
+/* The row of `key`, inserted if it is absent: a new row's contents are whatever they were. */
+iam_status map_find_or_insert(iam_map *map, int64_t key, uint32_t *number_out, bool *created_out);
+/* The same in state HASH, with at least one bucket. */
+static inline iam_status map_find_or_insert_hashed(iam_map *map, uint64_t hash, int64_t key, uint32_t *number_out,
+                                                   bool *created_out);
 /* Removes the key of row `number`. Cannot fail. */
 void map_erase(iam_map *map, int64_t key, uint32_t number);
+/* Removes a key: its row's number, or IAM_ROW_NONE. Cannot fail. */
+uint32_t map_remove(iam_map *map, int64_t key);
 /* The key of a present row. */
 int64_t map_key(const iam_map *map, uint32_t number);
 
@@ -65,6 +70,26 @@ static inline uint32_t map_locate(const iam_map *map, int64_t key)
             return number;
     }
     return table_find(&map->hash, key);
+}
+
+static inline iam_status map_find_or_insert_hashed(iam_map *map, uint64_t hash, int64_t key, uint32_t *number_out,
+                                                   bool *created_out)
+{
+    bucket *last = NULL;
+    uint32_t number = table_find_or_last(&map->hash, hash, key, &last);
+    *created_out = number == IAM_ROW_NONE;
+    if (number == IAM_ROW_NONE) {
+        iam_status status = rows_room(map->rows);
+        if (UNLIKELY(status != IAM_OK))
+            return status;
+        if (UNLIKELY(!table_room(&map->hash, &map->memory, last)))
+            return IAM_NO_MEMORY;
+        number = rows_insert(map->rows, key);
+        table_append(&map->hash, &map->memory, last, hash, key, number);
+        map->version++;
+    }
+    *number_out = number;
+    return IAM_OK;
 }
 
 #endif

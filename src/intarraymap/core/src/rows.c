@@ -75,13 +75,25 @@ void rows_abandon(iam_rows *rows)
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
+static uint64_t insert_limit(const iam_rows *rows)
+{
+    uint64_t limit = IAM_ROWS_MAX;
+    uint64_t counts[] = {rows->row_store.item_count, rows->key_store.item_count, rows->presence_store.item_count << 6,
+                         rows->hold_store.item_count << HOLD_CHUNK_LOG2};
+    for (int array = 0; array < 4; array++)
+        limit = counts[array] < limit ? counts[array] : limit;
+    return limit;
+}
+
 bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, bool bulk)
 {
     alloc *memory = &rows->memory;
-    return segments_reserve(&rows->row_store, memory, row_count, bulk) &&
-           segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, bulk) &&
-           segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2, bulk) &&
-           (!with_keys || segments_reserve(&rows->key_store, memory, row_count, bulk));
+    bool room = segments_reserve(&rows->row_store, memory, row_count, bulk) &&
+                segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, bulk) &&
+                segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2, bulk) &&
+                (!with_keys || segments_reserve(&rows->key_store, memory, row_count, bulk));
+    rows->insert_limit = insert_limit(rows);
+    return room;
 }
 
 uint64_t rows_take_run(iam_rows *rows, uint64_t row_count)
@@ -108,38 +120,35 @@ void rows_mark(iam_rows *rows, uint32_t number)
     }
 }
 
-iam_status rows_insert(iam_rows *rows, int64_t key, uint32_t *number_out)
+iam_status rows_reserve_next(iam_rows *rows)
 {
-    uint32_t number = rows->free_head;
-    if (number != IAM_ROW_NONE) {
-        rows->free_head = (uint32_t)*rows_key(rows, number);
-        rows->free_count--;
-    } else {
-        uint64_t fresh = rows->used_count;
-        if (UNLIKELY(fresh >= IAM_ROWS_MAX))
-            return IAM_TOO_MANY_ROWS;
-        if (UNLIKELY(fresh >= rows->row_store.item_count || fresh >= rows->key_store.item_count ||
-                     fresh >> 6 >= rows->presence_store.item_count ||
-                     fresh >> HOLD_CHUNK_LOG2 >= rows->hold_store.item_count) &&
-            !rows_reserve(rows, fresh + 1, true, false))
-            return IAM_NO_MEMORY;
-        number = (uint32_t)rows_take_run(rows, 1);
-    }
-    *rows_key(rows, number) = key;
-    rows_mark(rows, number);
-    *number_out = number;
-    return IAM_OK;
+    if (rows->used_count >= IAM_ROWS_MAX)
+        return IAM_TOO_MANY_ROWS;
+    return rows_reserve(rows, rows->used_count + 1, true, false) ? IAM_OK : IAM_NO_MEMORY;
 }
 
 /* ---- Letting go ------------------------------------------------------------------------------------------------- */
+
+/* Presence words that the bound goes down over with each row that goes: it catches up with any pattern of deletes, and
+ * the last row is found without a long walk. */
+#define BOUND_WORDS_PER_ROW 16
+
+static void lower_bound(iam_rows *rows, uint64_t number)
+{
+    uint64_t bound = rows->last_bound;
+    if (number + 1 == bound)
+        bound--;
+    for (int step = 0; step < BOUND_WORDS_PER_ROW && bound > 0 && *rows_word(rows, bound - 1) == 0; step++)
+        bound = (bound - 1) & ~(uint64_t)63;
+    rows->last_bound = bound;
+}
 
 bool rows_unmark(iam_rows *rows, uint32_t number)
 {
     CHECK(rows_present(rows, number));
     *rows_word(rows, number) &= ~((uint64_t)1 << (number & 63));
     rows->live_count--;
-    if ((uint64_t)number + 1 == rows->last_bound)
-        rows->last_bound--;
+    lower_bound(rows, number);
     hold *holds = rows_hold(rows, number);
     if (LIKELY(holds == NULL))
         return true;

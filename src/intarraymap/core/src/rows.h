@@ -48,7 +48,8 @@ struct iam_rows {
     _Atomic uint32_t returned; /* top of the stack of RETURNED rows, IAM_ROW_NONE = empty */
     size_t row_bytes;
     segments row_store, key_store, presence_store, hold_store;
-    uint64_t used_count; /* rows [0, used_count) have been handed out */
+    uint64_t used_count;   /* rows [0, used_count) have been handed out */
+    uint64_t insert_limit; /* rows with a key that there is room for: the least of the four arrays */
     uint64_t live_count;
     uint64_t last_bound; /* every present row is below it */
     uint64_t free_count; /* in the free list and deferred */
@@ -66,12 +67,14 @@ void rows_abandon(iam_rows *rows);
 
 /* Room for rows [0, row_count), with keys or without. `bulk` as in segments.h. */
 bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, bool bulk);
-/* A free row, or a fresh one, for `key` (hash): LIVE then. IAM_NO_MEMORY, IAM_TOO_MANY_ROWS. Contents are whatever they
- * were. */
-iam_status rows_insert(iam_rows *rows, int64_t key, uint32_t *number_out);
-/* Like rows_insert, `row_count` fresh rows in one run, present or not: for pages and for building. Reserved before. */
+/* Makes sure that rows_insert finds a row: IAM_OK, IAM_NO_MEMORY, IAM_TOO_MANY_ROWS. */
+static inline iam_status rows_room(iam_rows *rows);
+iam_status rows_reserve_next(iam_rows *rows);
+/* A free row, or a fresh one, for `key` (hash index), after rows_room: LIVE then. Contents are whatever they were. */
+static inline uint32_t rows_insert(iam_rows *rows, int64_t key);
+/* `row_count` fresh rows in one run, absent yet: a page of the direct index. Reserved before. */
 uint64_t rows_take_run(iam_rows *rows, uint64_t row_count);
-/* Makes the row at `number` LIVE (it was absent). */
+/* Makes the absent row at `number` LIVE (direct index): it may come back from HELD or RETURNED. */
 void rows_mark(iam_rows *rows, uint32_t number);
 /* The row's key goes: true = it is free now, false = a view holds it (HELD) or it is still queued. */
 bool rows_unmark(iam_rows *rows, uint32_t number);
@@ -119,6 +122,31 @@ static inline hold *rows_hold(const iam_rows *rows, uint64_t number)
     hold *_Atomic *place = segments_at(&rows->hold_store, chunk_index);
     hold *chunk = atomic_load_explicit(place, memory_order_acquire);
     return chunk == NULL ? NULL : chunk + (number & (HOLD_CHUNK_ROWS - 1));
+}
+
+static inline iam_status rows_room(iam_rows *rows)
+{
+    if (LIKELY(rows->used_count < rows->insert_limit || rows->free_head != IAM_ROW_NONE))
+        return IAM_OK;
+    return rows_reserve_next(rows);
+}
+
+/* No look at holds: a row that was never used, or that is free, has none. */
+static inline uint32_t rows_insert(iam_rows *rows, int64_t key)
+{
+    uint32_t number = rows->free_head;
+    if (UNLIKELY(number != IAM_ROW_NONE)) {
+        rows->free_head = (uint32_t)*rows_key(rows, number);
+        rows->free_count--;
+    } else {
+        number = (uint32_t)rows->used_count++;
+    }
+    *rows_key(rows, number) = key;
+    *rows_word(rows, number) |= (uint64_t)1 << (number & 63);
+    rows->live_count++;
+    if (number >= rows->last_bound)
+        rows->last_bound = (uint64_t)number + 1;
+    return number;
 }
 
 #endif

@@ -41,6 +41,16 @@ void segments_end(segments *array, alloc *memory)
     segments_begin(array, array->item_bytes, array->reserve_count);
 }
 
+/* The last plain block is the last segment (again). */
+static void end_in_blocks(segments *array)
+{
+    bool none = array->block_count == 0;
+    uint32_t last = none ? 0 : array->block_count - 1;
+    array->high = none ? 0 : array->low[last];
+    array->low_count = none ? 0 : block_first(array, last);
+    array->item_count = array->item_count_max = none ? 0 : array->low_count + block_items(array, last);
+}
+
 static bool add_block(segments *array, alloc *memory, uint64_t item_count)
 {
     if (array->block_count == 0) {
@@ -55,12 +65,9 @@ static bool add_block(segments *array, alloc *memory, uint64_t item_count)
     char *start = alloc_block(memory, block_items(array, block), array->item_bytes, true);
     if (start == NULL)
         return false;
-    uintptr_t base = (uintptr_t)start - block_first(array, block) * array->item_bytes;
-    array->low[block] = base;
-    array->high = base;
-    array->low_count = block_first(array, block);
+    array->low[block] = (uintptr_t)start - block_first(array, block) * array->item_bytes;
     array->block_count++;
-    array->item_count = array->item_count_max = array->low_count + block_items(array, block);
+    end_in_blocks(array);
     return true;
 }
 
@@ -122,16 +129,19 @@ bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, bool 
         /* Back to where it was: nothing of the range was used. */
         alloc_unreserve(array->range, array->range_bytes);
         array->range = NULL;
-        array->item_count_max = array->item_count;
-        uint32_t last = array->block_count - 1;
-        array->low_count = array->block_count == 0 ? 0 : block_first(array, last);
-        array->high = array->block_count == 0 ? 0 : array->low[last];
+        end_in_blocks(array);
         return false;
     }
-    /* Blocks that were added before one is refused stay: they are spare room. */
+    uint32_t block_count = array->block_count;
     while (array->item_count < item_count)
-        if (!add_block(array, memory, item_count))
+        if (!add_block(array, memory, item_count)) {
+            while (array->block_count > block_count) {
+                uint32_t block = --array->block_count;
+                alloc_release(memory, block_start(array, block), block_items(array, block), array->item_bytes);
+            }
+            end_in_blocks(array);
             return false;
+        }
     return true;
 }
 

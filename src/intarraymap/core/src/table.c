@@ -6,8 +6,9 @@
 #include <stdio.h>
 
 /* Overflow buckets set aside per 16 home buckets when room for all keys is promised. Chance asks for 3.3 to 4.6
- * (growth.c). */
+ * (growth.c), give or take 0.42 * sqrt(bucket_count): the spare buckets are five times that until the sixteenths are. */
 #define TABLE_OVERFLOW_SIXTEENTHS 5
+#define TABLE_OVERFLOW_SPARE_MOST 48
 
 void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t key_count_max)
 {
@@ -24,7 +25,7 @@ void table_end(table *index, alloc *memory)
 {
     segments_end(&index->buckets, memory);
     segments_end(&index->overflow, memory);
-    index->bucket_count = index->level = index->key_count = 0;
+    index->bucket_count = index->level = index->key_count = index->grow_at = 0;
     index->overflow_top = index->overflow_count = index->split_count = 0;
     index->overflow_free = BUCKET_NONE;
 }
@@ -36,7 +37,7 @@ bucket *table_overflow_at(const table *index, uint32_t link)
     return segments_at(&index->overflow, link - 1);
 }
 
-uint32_t table_overflow_take(table *index)
+static uint32_t overflow_take(table *index)
 {
     uint32_t link = index->overflow_free;
     if (link != BUCKET_NONE) {
@@ -51,6 +52,15 @@ uint32_t table_overflow_take(table *index)
     return link;
 }
 
+bucket *table_extend(table *index, bucket *last)
+{
+    uint32_t link = overflow_take(index);
+    last->overflow = link;
+    if (UNLIKELY(growth_crowded(index)))
+        index->grow_at = 0; /* the append that follows takes the step */
+    return table_overflow_at(index, link);
+}
+
 void table_overflow_free(table *index, uint32_t link)
 {
     bucket *freed = table_overflow_at(index, link);
@@ -60,9 +70,10 @@ void table_overflow_free(table *index, uint32_t link)
     index->overflow_count--;
 }
 
-static bool reserve_overflow(table *index, alloc *memory, uint64_t more, bool bulk)
+bool table_reserve_overflow(table *index, alloc *memory)
 {
-    return segments_reserve(&index->overflow, memory, index->overflow_top + more, bulk);
+    return index->overflow_free != BUCKET_NONE || index->overflow_top < index->overflow.item_count ||
+           segments_reserve(&index->overflow, memory, index->overflow_top + 1, false);
 }
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
@@ -75,7 +86,13 @@ static bool shape(table *index, alloc *memory, uint64_t bucket_count, bool bulk)
     while (index->level * 2 <= bucket_count)
         index->level *= 2;
     index->bucket_count = bucket_count;
+    index->grow_at = growth_limit(index);
     return true;
+}
+
+bool table_reserve_first(table *index, alloc *memory)
+{
+    return index->bucket_count > 0 || shape(index, memory, 1, false);
 }
 
 bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk)
@@ -83,49 +100,34 @@ bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk)
     uint64_t bucket_count = (key_count * 2 + TABLE_LOAD_HALVES - 1) / TABLE_LOAD_HALVES;
     if (bucket_count < 1)
         bucket_count = 1;
-    uint64_t pool = bucket_count * TABLE_OVERFLOW_SIXTEENTHS / 16 + 2;
-    uint64_t spare = index->overflow_top - index->overflow_count;
-    uint64_t missing = pool > index->overflow_count + spare ? pool - index->overflow_count - spare : 0;
-    if (!reserve_overflow(index, memory, missing, bulk))
+    uint64_t spare = bucket_count / 2 + 2 < TABLE_OVERFLOW_SPARE_MOST ? bucket_count / 2 + 2 : TABLE_OVERFLOW_SPARE_MOST;
+    if (!segments_reserve(&index->overflow, memory, bucket_count * TABLE_OVERFLOW_SIXTEENTHS / 16 + spare, bulk))
         return false;
     if (index->key_count == 0)
         return bucket_count <= index->bucket_count || shape(index, memory, bucket_count, bulk);
     return growth_finish(index, memory, bucket_count);
 }
 
-bool table_reserve_one(table *index, alloc *memory)
-{
-    if (UNLIKELY(index->bucket_count == 0) && !shape(index, memory, 1, false))
-        return false;
-    if (LIKELY(index->overflow_free != BUCKET_NONE || index->overflow_top < index->overflow.item_count))
-        return true;
-    return reserve_overflow(index, memory, 1, false);
-}
-
 /* ---- Keys ------------------------------------------------------------------------------------------------------- */
 
-void table_insert(table *index, alloc *memory, uint64_t hash, int64_t key, uint32_t row)
+bool table_insert(table *index, alloc *memory, uint64_t hash, int64_t key, uint32_t row)
 {
+    if (!table_reserve_first(index, memory))
+        return false;
     bucket *last = table_bucket(index, table_home(index, hash));
     while (last->overflow != BUCKET_NONE)
         last = table_overflow_at(index, last->overflow);
-    if (UNLIKELY(last->slot_count == BUCKET_SLOTS)) {
-        uint32_t link = table_overflow_take(index);
-        last->overflow = link;
-        last = table_overflow_at(index, link);
-    }
-    bucket_write(last, last->slot_count++, hash_tophash(hash), key, row);
-    index->key_count++;
-    if (UNLIKELY(growth_due(index)))
-        growth_step(index, memory);
+    if (!table_room(index, memory, last))
+        return false;
+    table_append(index, memory, last, hash, key, row);
+    return true;
 }
 
 /* The last slot of the chain moves into the hole: chains stay packed, and deletes leave nothing behind. */
-uint32_t table_erase(table *index, int64_t key)
+uint32_t table_erase(table *index, uint64_t hash, int64_t key)
 {
     if (index->bucket_count == 0)
         return IAM_ROW_NONE;
-    uint64_t hash = hash_key(&index->secret, key);
     uint8_t tophash = hash_tophash(hash);
     bucket *found = table_bucket(index, table_home(index, hash));
     bucket *before = NULL;

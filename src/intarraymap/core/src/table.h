@@ -30,6 +30,7 @@ typedef struct table {
     uint64_t bucket_count; /* home buckets in use */
     uint64_t level;        /* power of two: buckets before this doubling */
     uint64_t key_count;
+    uint64_t grow_at;        /* more keys than this make it grow: bucket_count * load factor */
     uint64_t overflow_top;   /* pool buckets ever used */
     uint64_t overflow_count; /* pool buckets in chains */
     uint32_t overflow_free;  /* head of the free list: index + 1, linked by `overflow` */
@@ -43,24 +44,35 @@ void table_end(table *index, alloc *memory);
 /* Room for `key_count` keys in all: commits buckets and pool; an empty table takes its final shape at once. `bulk` as
  * in segments.h. false = out of memory. */
 bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk);
-/* Whatever one insertion can need: false = out of memory, nothing changed. */
-bool table_reserve_one(table *index, alloc *memory);
 /* Row of `key` or IAM_ROW_NONE. Changes nothing. */
 static inline uint32_t table_find(const table *index, int64_t key);
 static inline uint32_t table_find_hashed(const table *index, const bucket *home, uint8_t tophash, int64_t key);
-/* Adds a key known to be absent, after table_reserve_one, and takes a step of growth. Cannot fail. */
-void table_insert(table *index, alloc *memory, uint64_t hash, int64_t key, uint32_t row);
+/* The same, and the last bucket of the chain, where a key that is not there belongs. */
+static inline uint32_t table_find_or_last(const table *index, uint64_t hash, int64_t key, bucket **last_out);
+/* Room for one more key in that chain: false = out of memory, nothing changed. */
+static inline bool table_room(table *index, alloc *memory, const bucket *last);
+/* Adds a key known to be absent to the chain that ends in `last`, after table_room, and takes a step of growth if one is due.
+ * Cannot fail. */
+static inline void table_append(table *index, alloc *memory, bucket *last, uint64_t hash, int64_t key, uint32_t row);
+/* table_room and table_append for a key whose chain is yet to be found. false = out of memory. */
+bool table_insert(table *index, alloc *memory, uint64_t hash, int64_t key, uint32_t row);
+/* Makes an empty table ready for its first key. */
+bool table_reserve_first(table *index, alloc *memory);
 /* Removes a key; its row, or IAM_ROW_NONE where it was not. Cannot fail. */
-uint32_t table_erase(table *index, int64_t key);
-/* Sets the row of a key known to be present. */
+uint32_t table_erase(table *index, uint64_t hash, int64_t key);
 uint64_t table_longest_chain(const table *index);
-/* T1-T4 and B1-B2; false with the reason. `row_key(state, row)` is not needed: map.c checks keys against rows. */
+/* T1-T4 and B1-B2; false with the reason. Keys against rows is map.c's business. */
 bool table_validate(const table *index, char *reason_out, size_t reason_bytes);
 
-/* An overflow bucket from the pool, which table_reserve_one made sure of; and back. For table.c and growth.c. */
+/* Hangs an overflow bucket from the pool behind `last`, after table_room. */
+bucket *table_extend(table *index, bucket *last);
+/* For table.c and growth.c. */
+bool table_reserve_overflow(table *index, alloc *memory);
 bucket *table_overflow_at(const table *index, uint32_t link);
-uint32_t table_overflow_take(table *index);
 void table_overflow_free(table *index, uint32_t link);
+
+/* One step of growth for one insertion (growth.c). */
+void growth_step(table *index, alloc *memory);
 
 static inline uint64_t table_home(const table *index, uint64_t hash)
 {
@@ -96,6 +108,36 @@ static inline uint32_t table_find(const table *index, int64_t key)
         return IAM_ROW_NONE;
     uint64_t hash = hash_key(&index->secret, key);
     return table_find_hashed(index, table_bucket(index, table_home(index, hash)), hash_tophash(hash), key);
+}
+
+static inline uint32_t table_find_or_last(const table *index, uint64_t hash, int64_t key, bucket **last_out)
+{
+    bucket *link = table_bucket(index, table_home(index, hash));
+    uint8_t tophash = hash_tophash(hash);
+    for (;;) {
+        int slot = bucket_find(link, tophash, key);
+        if (slot >= 0)
+            return bucket_row(link, (unsigned)slot);
+        if (LIKELY(link->overflow == BUCKET_NONE))
+            break;
+        link = segments_at(&index->overflow, link->overflow - 1);
+    }
+    *last_out = link;
+    return IAM_ROW_NONE;
+}
+
+static inline bool table_room(table *index, alloc *memory, const bucket *last)
+{
+    return LIKELY(last->slot_count < BUCKET_SLOTS) || table_reserve_overflow(index, memory);
+}
+
+static inline void table_append(table *index, alloc *memory, bucket *last, uint64_t hash, int64_t key, uint32_t row)
+{
+    if (UNLIKELY(last->slot_count == BUCKET_SLOTS))
+        last = table_extend(index, last);
+    bucket_write(last, last->slot_count++, hash_tophash(hash), key, row);
+    if (UNLIKELY(++index->key_count > index->grow_at))
+        growth_step(index, memory);
 }
 
 #endif
