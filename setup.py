@@ -1,4 +1,7 @@
-"""Builds the one extension module, intarraymap._binding: the C core and the Cython binding over it.
+"""Builds the three extension modules of the binding, each with the C core in it.
+
+_table (a map's life, its lock, one key), _cursor (iteration) and _binding (many keys, the whole map) call the core
+directly. It keeps no process-wide state, so that each may have it linked in; its files are compiled once.
 
 Metadata is in pyproject.toml. Here is the list of C files and the flags, and nothing clever but two things:
 files are compiled side by side and only when they or a header changed, and each set of flags has a build folder of its
@@ -31,20 +34,23 @@ compile_flags = ["-std=c11", "-fvisibility=hidden", "-pthread"]
 if "-O" not in user_flags:
     compile_flags.append("-O3")
 
-binding = Extension(
-    "intarraymap._binding",
-    sources=[str(PACKAGE / "_binding.pyx"), *CORE_SOURCES],
-    # core/src is not on the search path: the binding sees the front door only.
-    include_dirs=[str(PACKAGE / "core/include"), numpy.get_include()],
-    define_macros=[
-        ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-        *([("INTARRAYMAP_CHECKED", "1")] if checked else []),
-    ],
-    undef_macros=["NDEBUG"] if checked else [],
-    extra_compile_args=compile_flags,
-    extra_link_args=["-pthread"],
-    depends=[*HEADERS, __file__],
-)
+modules = [
+    Extension(
+        f"intarraymap.{module}",
+        sources=[str(PACKAGE / f"{module}.pyx"), *CORE_SOURCES],
+        # core/src is not on the search path: the binding sees the front door only.
+        include_dirs=[str(PACKAGE / "core/include"), numpy.get_include()],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+            *([("INTARRAYMAP_CHECKED", "1")] if checked else []),
+        ],
+        undef_macros=["NDEBUG"] if checked else [],
+        extra_compile_args=compile_flags,
+        extra_link_args=["-pthread"],
+        depends=[*HEADERS, "setup.py"],
+    )
+    for module in ("_table", "_cursor", "_binding")
+]
 
 
 class BuildSideBySide(build_ext):
@@ -74,7 +80,7 @@ if user_flags.strip():
 
 setup(
     ext_modules=cythonize(
-        [binding],
+        modules,
         build_dir="build/cython",
         include_path=["src"],
         compiler_directives={"language_level": 3, "autotestdict": False},

@@ -144,7 +144,11 @@ def show_worst(table: Table, live: Live, console: Console) -> None:
     worst_route, worst_day = int(routes.keys[0]), int(days.keys[0])
     by_route_and_day = live.statistics["by route and day"].totals
     row = by_route_and_day.get((worst_day << 32) | worst_route)
-    found = f"{row[0, ARRIVAL_DELAY]:.0f} arrived, {row[1, ARRIVAL_DELAY]:.0f} minutes late in all" if row is not None else "no flight"
+    found = (
+        f"{row[0, ARRIVAL_DELAY]:.0f} arrived, {row[1, ARRIVAL_DELAY]:.0f} minutes late in all"
+        if row is not None
+        else "no flight"
+    )
     console.print(f"The worst route on the worst day, one look-up among {len(by_route_and_day):,} rows: {found}.\n")
 
 

@@ -108,9 +108,12 @@ def _read(table: Table, flight_count: int) -> Iterator[Batch]:
         measures = [header.index(name) for name in CSV_MEASURES]
         while chunk := list(islice(lines, flight_count)):
             columns = list(zip(*chunk, strict=True))
-            dates = [f"{y}-{m:0>2}-{d:0>2}" for y, m, d in zip(columns[year], columns[month], columns[day], strict=True)]
+            dates = [
+                f"{y}-{m:0>2}-{d:0>2}" for y, m, d in zip(columns[year], columns[month], columns[day], strict=True)
+            ]
             yield Batch(
-                routes=code_numbers(np.array(columns[origin])) * CODE_COUNT + code_numbers(np.array(columns[destination])),
+                routes=code_numbers(np.array(columns[origin])) * CODE_COUNT
+                + code_numbers(np.array(columns[destination])),
                 days=np.array(dates, dtype="datetime64[D]").astype(np.int64),
                 carriers=np.array([carrier_places[code] for code in columns[carrier]]),
                 measures=np.array([[_number(line[place]) for place in measures] for line in chunk]),

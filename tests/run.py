@@ -34,7 +34,6 @@ ENVIRONMENT = ROOT / "build" / "venv-test"
 BIN = ENVIRONMENT / "bin"
 CHECKED = BUILD / "checked"  # the package as a checked build, put in front of the release build by PYTHONPATH
 GROUPS = ("build", "test", "lint", "types")
-EXAMPLE_GROUPS = ("demo",)  # so that examples/ is type-checked against what it imports
 
 
 @dataclass
@@ -59,20 +58,31 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(*command: str | Path, environ: dict[str, str] | None = None, check: bool = True) -> int:
-    """Run a command from the root of the checkout with the environment's programs first on the path."""
+def run(
+    *command: str | Path,
+    folder: Path = ROOT,
+    environ: dict[str, str] | None = None,
+    check: bool = True,
+    quiet: bool = False,
+) -> int:
+    """Run a command with the environment's programs first on the path. Quiet: what it says is shown if it fails."""
     words = [str(word) for word in command]
     say(f"$ {' '.join(Path(word).name if word.startswith(str(BIN)) else word for word in words)}")
-    code = subprocess.run(
+    done = subprocess.run(
         words,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **(environ or {})},
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
         check=False,
-    ).returncode
-    if code and check:
-        raise Red(f"{words[0].rpartition('/')[2]} exited with {code}")
-    return code
+    )
+    if quiet and done.returncode:
+        say(done.stdout)
+    if check and done.returncode:
+        raise Red(f"{Path(words[0]).name} exited with {done.returncode}")
+    return done.returncode
 
 
 def group(name: str) -> list[str]:
@@ -85,7 +95,9 @@ def group(name: str) -> list[str]:
 
 
 def source_files(*patterns: str) -> list[Path]:
-    return sorted(path for pattern in patterns for path in ROOT.glob(pattern) if "build" not in path.relative_to(ROOT).parts)
+    return sorted(
+        path for pattern in patterns for path in ROOT.glob(pattern) if "build" not in path.relative_to(ROOT).parts
+    )
 
 
 def junit_counts(report: Path) -> Light:
@@ -109,7 +121,7 @@ def junit_counts(report: Path) -> Light:
 
 
 def make_environment(fresh: bool) -> None:
-    wanted = [requirement for name in (*GROUPS, *EXAMPLE_GROUPS) for requirement in group(name)]
+    wanted = [requirement for name in GROUPS for requirement in group(name)]
     wanted += [each for each in group("core") if not shutil.which(re.split(r"\W", each)[0])]
     stamp = ENVIRONMENT / "installed.txt"
     if not fresh and stamp.exists() and stamp.read_text() == "\n".join(wanted):
@@ -117,7 +129,7 @@ def make_environment(fresh: bool) -> None:
         return
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     venv.create(ENVIRONMENT, with_pip=True)
-    run(BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted)
+    run(BIN / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", *wanted)
     stamp.write_text("\n".join(wanted))
 
 
@@ -128,12 +140,12 @@ def build_package(fresh: bool) -> None:
         shutil.rmtree(BUILD, ignore_errors=True)
         BUILD.mkdir(parents=True)
         make_sdist = f"from setuptools import build_meta; build_meta.build_sdist({str(BUILD)!r})"
-        run(BIN / "python", "-c", make_sdist, environ={"PYTHONWARNINGS": "ignore"})
+        run(BIN / "python", "-c", make_sdist, quiet=True)
         (archive,) = BUILD.glob("*.tar.gz")
         with tarfile.open(archive) as opened:
             opened.extractall(BUILD, filter="data")
         source = BUILD / archive.name.removesuffix(".tar.gz")
-    pip_install = [BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    pip_install = [BIN / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
     pip_install += ["--no-build-isolation", "--no-index"]
     run(*pip_install, "--force-reinstall", source, environ={"INTARRAYMAP_CHECKED": "0"})
     run(*pip_install, "--upgrade", "--target", CHECKED, source, environ={"INTARRAYMAP_CHECKED": "1"})
@@ -162,10 +174,10 @@ def core(preset: str) -> Light:
     """The C core alone, built and tested by CMake under one preset."""
     report = ROOT / "build" / "core" / f"{preset}.xml"
     report.unlink(missing_ok=True)
-    run("cmake", "-S", "cmake", "--preset", preset, "--log-level=WARNING")
+    run("cmake", "-S", "cmake", "--preset", preset, quiet=True)
     run("cmake", "--build", ROOT / "build" / "core" / preset)
-    os.chdir(ROOT / "cmake")  # ctest looks for its presets in the working directory only
-    run("ctest", "--test-dir", "cmake", "--preset", preset, "--output-junit", report, check=False)
+    # ctest looks for its presets in the working directory.
+    run("ctest", "--preset", preset, "--output-junit", report, folder=ROOT / "cmake", check=False)
     return junit_counts(report)
 
 
@@ -208,7 +220,9 @@ def types() -> Light:
     """mypy --strict over our own code, and the stubs against the compiled module."""
     run(BIN / "mypy")
     run(BIN / "stubtest", "intarraymap", "--mypy-config-file", "pyproject.toml")
-    return Light(passed=len(source_files("src/intarraymap/*.py", "src/intarraymap/*.pyi", "examples/*.py")), unit="files")
+    return Light(
+        passed=len(source_files("src/intarraymap/*.py", "src/intarraymap/*.pyi", "examples/*.py")), unit="files"
+    )
 
 
 LAYERS: dict[str, Callable[[], Light]] = {

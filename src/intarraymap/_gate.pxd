@@ -1,11 +1,10 @@
-# _gate.pxd: forks and flags. The only process-wide state of the package, seen by _binding.pyx alone.
+# _gate.pxd: forks. The only process-wide state of the package, seen by _table.pyx alone.
 #
 # fork_count   changes in the child of every fork, a raw C fork included: a lock that was held across it is then seen
 #              as IAM_FORKED and never waited for.
 # gate         os.fork closes it and waits until no batch runs without the GIL, so that no map is left half written in
 #              the child. Entering counts first and looks second, closing marks first and counts second: with
 #              sequentially consistent atomics one of the two always sees the other.
-# flag         a map's state (new, ready, closed): written seldom, read on every call, by any thread.
 from libc.stdint cimport uint32_t
 
 
@@ -54,13 +53,6 @@ cdef extern from * nogil:
         const struct timespec nap = {0, 200 * 1000}; /* 0.2 ms: a fork costs about as much */
         nanosleep(&nap, NULL);
     }
-
-    static inline int flag_load(const int *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
-    static inline void flag_store(int *flag, int state) { __atomic_store_n(flag, state, __ATOMIC_RELEASE); }
-    static inline bool flag_move(int *flag, int from, int to)
-    {
-        return __atomic_compare_exchange_n(flag, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    }
     """
     int gate_install()
     uint32_t gate_fork_count()
@@ -70,7 +62,3 @@ cdef extern from * nogil:
     void gate_open()
     bint gate_is_quiet()
     void gate_nap()
-
-    int flag_load(const int *flag)
-    void flag_store(int *flag, int state)
-    bint flag_move(int *flag, int before, int after)

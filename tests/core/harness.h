@@ -1,8 +1,9 @@
 /* harness.h: what every C test shares: checks that say where they failed, a failing allocator, a reference map, random
- * numbers. */
+ * numbers, keys for a chosen bucket. */
 #ifndef IAM_HARNESS_H
 #define IAM_HARNESS_H
 
+#include "hash.h"
 #include "intarraymap.h"
 
 #include <stdatomic.h>
@@ -42,21 +43,38 @@ static inline uint64_t harness_random(uint64_t *state)
     return mixed ^ (mixed >> 31);
 }
 
-/* ---- An allocator that fails on request and knows what is alive
- * ------------------------------------------------------- */
+/* The next key whose hash has `low_bits` under `low_mask` and, unless it is negative, this tophash. Some 256 * low_mask
+ * tries. */
+static inline int64_t harness_key_for(const hash_secret *secret, uint64_t low_mask, uint64_t low_bits, int tophash,
+                                      int64_t *last_tried_io)
+{
+    for (;;) {
+        uint64_t hash = hash_key(secret, ++*last_tried_io);
+        if ((hash & low_mask) == low_bits && (tophash < 0 || hash_tophash(hash) == tophash))
+            return *last_tried_io;
+    }
+}
+
+/* ---- An allocator that fails on request and knows what is alive ------------------------------------------------- */
 
 typedef struct failing {
     _Atomic int64_t until_failure; /* requests that still succeed; negative: all do */
+    _Atomic int64_t refused;       /* requests that did not */
     _Atomic int64_t alive;         /* blocks */
+    _Atomic bool refuses_ranges;   /* no address space is reserved */
 } failing;
+
+#define FAILING_NEVER (-1)
 
 static inline bool failing_grants(failing *state)
 {
     int64_t left = atomic_load(&state->until_failure);
     if (left < 0)
         return true;
-    if (left == 0)
+    if (left == 0) {
+        atomic_fetch_add(&state->refused, 1);
         return false;
+    }
     atomic_store(&state->until_failure, left - 1);
     return true;
 }
@@ -88,15 +106,22 @@ static inline bool failing_may(void *state_in, size_t bytes)
     return failing_grants(state_in);
 }
 
-static inline iam_allocator failing_allocator(failing *state)
+static inline bool failing_may_reserve(void *state_in, size_t bytes)
 {
-    atomic_store(&state->until_failure, -1);
-    atomic_store(&state->alive, 0);
-    return (iam_allocator){state, failing_allocate, failing_release, NULL, failing_may};
+    (void)bytes;
+    return !atomic_load(&((failing *)state_in)->refuses_ranges);
 }
 
-/* ---- A reference: every key in an array, found by looking at all of them through a plain table
- * ------------------------- */
+static inline iam_allocator failing_allocator(failing *state)
+{
+    atomic_store(&state->until_failure, FAILING_NEVER);
+    atomic_store(&state->refused, 0);
+    atomic_store(&state->alive, 0);
+    atomic_store(&state->refuses_ranges, false);
+    return (iam_allocator){state, failing_allocate, failing_release, failing_may_reserve, failing_may};
+}
+
+/* ---- A reference: every key in an array, found by looking at all of them through a plain table ------------------ */
 
 #define REFERENCE_PLACES 4096
 typedef struct reference_row {
@@ -148,14 +173,19 @@ static inline void reference_clear(reference *model)
             reference_remove(model, model->places[place]->key);
 }
 
-/* The map has exactly the reference's keys and rows, and keeps its invariants. */
-static inline void reference_compare(reference *model, const iam_map *map)
+static inline void harness_validate(const iam_map *map)
 {
     char reason[200] = "";
     if (iam_map_validate(map, reason, sizeof reason) != IAM_OK) {
         fprintf(stderr, "invariant broken: %s\n", reason);
         exit(1);
     }
+}
+
+/* The map has exactly the reference's keys and rows, and keeps its invariants. */
+static inline void reference_compare(reference *model, const iam_map *map)
+{
+    harness_validate(map);
     EXPECT(iam_map_count(map) == model->count);
     for (int place = 0; place < REFERENCE_PLACES; place++)
         for (reference_row *row = model->places[place]; row != NULL; row = row->next) {

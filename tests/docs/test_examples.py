@@ -20,7 +20,9 @@ def collect() -> list[doctest.DocTest]:
         if path.exists():
             found.append(doctest.DocTestParser().get_doctest(path.read_text(), {}, name, str(path), 0))
     modules = [intarraymap]
-    modules += [importlib.import_module(each.name) for each in pkgutil.iter_modules(intarraymap.__path__, "intarraymap.")]
+    modules += [
+        importlib.import_module(each.name) for each in pkgutil.iter_modules(intarraymap.__path__, "intarraymap.")
+    ]
     for module in modules:
         names = {"intarraymap": intarraymap, "IntArrayMap": intarraymap.IntArrayMap}
         found += doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=names)

@@ -490,14 +490,14 @@ class TestAddAt:
 
     def test_counting(self, make_case):
         case = make_case((4,), "int64")
-        case.map.add_at([5, 5, 300, 5], [1, 1, 2, 3])
+        case.map.add_at([5, 5, 70_300, 5], [1, 1, 2, 3])
         case.model[5][[1, 3]] += [2, 1]
-        case.model[300] = np.array([0, 0, 1, 0])
+        case.model[70_300] = np.array([0, 0, 1, 0])
         case.check()
 
     def test_items_broadcast(self, make_case):
         case = make_case((4,), "int64")
-        keys = np.array([[5, 6, 7], [5, 6, 300]])
+        keys = np.array([[5, 6, 7], [5, 6, 70_300]])
         case.map.add_at(keys, 2)
         case.map.add_at(keys, [0, 1, 2], 10)
         case.map.add_at(keys, [[3], [1]], np.array([[1, 2, 3], [4, 5, 6]]))
@@ -514,7 +514,7 @@ class TestAddAt:
         items = np.zeros(3, "i8")
         items[position] = item
         with pytest.raises(ValueError, match=rf"items\[{position}\]"):
-            case.map.add_at([5, 300, 6], items, 1.0)
+            case.map.add_at([5, 70_300, 6], items, 1.0)
         case.check()
 
     @pytest.mark.parametrize(
@@ -536,7 +536,7 @@ class TestAddAt:
     def test_errors(self, make_case, items, values, error):
         case = make_case((4,))
         with pytest.raises(error):
-            case.map.add_at([5, 300], items, values)
+            case.map.add_at([5, 70_300], items, values)
         case.check()
 
     def test_values_cast_as_rows_do(self, make_map):
@@ -544,16 +544,16 @@ class TestAddAt:
         before = m[1].copy()
         m.add_at([1], [0], np.array([5], "i8"))
         assert m[1][0] == before[0] + 5
-        for values, error in ((1.5, TypeError), (300, OverflowError), (np.array([300]), OverflowError)):
+        for values, error in ((1.5, TypeError), (70_300, OverflowError), (np.array([70_300]), OverflowError)):
             with pytest.raises(error):
                 m.add_at([1], [0], values)
 
     @pytest.mark.parametrize("dtype", ["bool", "uint8", "float16", "complex128"])
     def test_dtypes(self, make_case, dtype):
         case = make_case((2,), dtype)
-        case.map.add_at([5, 5, 300], [0, 1, 1], 1)
+        case.map.add_at([5, 5, 70_300], [0, 1, 1], 1)
         one = np.ones((), dtype)
-        for key, item in ((5, 0), (5, 1), (300, 1)):
+        for key, item in ((5, 0), (5, 1), (70_300, 1)):
             row = case.model.setdefault(key, np.zeros(2, dtype))
             row[item] = row[item] + one
         case.check()
@@ -683,21 +683,21 @@ class TestEnsureMany:
     def test_creates_what_is_missing(self, make_case):
         case = make_case()
         m = case.map
-        keys = np.array([[5, 300], [301, 300]])
+        keys = np.array([[5, 70_300], [70_301, 70_300]])
         numbers, created = m.ensure_many(keys)
         assert numbers.dtype == np.int64
         assert created.dtype == np.bool_
         assert created.tolist() == [[False, True], [True, False]]
         assert numbers[0, 1] == numbers[1, 1]
         assert numbers.tolist() == m.index_many(keys).tolist()
-        case.model[300], case.model[301] = np.zeros(3), np.zeros(3)
+        case.model[70_300], case.model[70_301] = np.zeros(3), np.zeros(3)
         case.check()
 
     @pytest.mark.parametrize("fill", [7, 2.5, [1.0, 2.0, 3.0], np.array([1, 2, 3], "i2")])
     def test_fill(self, make_case, fill):
         case = make_case()
-        case.map.ensure_many([5, 300, 300, 301], fill)
-        case.update([300, 301], fill, "set")
+        case.map.ensure_many([5, 70_300, 70_300, 70_301], fill)
+        case.update([70_300, 70_301], fill, "set")
         case.check()
 
     @pytest.mark.parametrize(
@@ -713,7 +713,7 @@ class TestEnsureMany:
     def test_bad_fill(self, make_case, fill, error):
         case = make_case()
         with pytest.raises(error):
-            case.map.ensure_many([5, 300], fill)
+            case.map.ensure_many([5, 70_300], fill)
         case.check()
 
     def test_rows_through_blocks(self, make_case):
@@ -754,6 +754,8 @@ class TestMerge:
         case.check()
 
     def test_kinds_into_each_other(self, make_case, kind):
+        if make_case.traits.dense_only and kind == "leaving":
+            pytest.skip("it brings a far key")
         case, other = make_case((2,), "int64"), build_case(kind, (2,), "int64", count=130)
         case.map.merge(other.map, "add")
         case.update(list(other.model), list(other.model.values()), "add")
@@ -850,12 +852,16 @@ class TestBlocks:
         assert row_at(blocks, number).tolist() == [-4.0] * 3
 
     def test_cannot_be_made_writable(self, make_map):
-        _, keys, rows, present = make_map(keys=range(100)).blocks()[0]
+        m = make_map(keys=range(100))
+        _, keys, rows, present = m.blocks()[0]
         for array in (keys, present):
             with pytest.raises(ValueError):
-                array.flags.writeable = True
-            with pytest.raises(ValueError):
                 array[0] = 0
+        with pytest.raises(ValueError):
+            present.flags.writeable = True
+        if m.index == "hash":  # direct: computed for the occasion, nothing of the map's
+            with pytest.raises(ValueError):
+                keys.flags.writeable = True
         with pytest.raises(ValueError):
             rows.resize((1000, 3), refcheck=False)
 
@@ -1092,12 +1098,12 @@ class TestAllOrNothing:
         keys = np.arange(50, 150)
         for far in (2**40, KEY_MIN, KEY_MAX):
             keys[position] = far
-            with pytest.raises(ValueError, match=str(far)):
+            with pytest.raises(ValueError, match="sparse"):
                 write(case.map, keys)
             same(before, case.map)
-            with pytest.raises(ValueError, match=str(far)):
+            with pytest.raises(ValueError, match="sparse"):
                 case.map[far] = 1.0
-            with pytest.raises(ValueError, match=str(far)):
+            with pytest.raises(ValueError, match="sparse"):
                 case.map.setdefault(far)
             same(before, case.map)
 

@@ -156,11 +156,22 @@ def test_batch_key_error_attributes(make_map, call):
 
 
 @pytest.mark.parametrize("kind", ["direct", "direct-segments"])
-def test_too_sparse_says_what_to_do(kind):
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: m.__setitem__(FAR_KEY, 1.0),
+        lambda m: m.setdefault(FAR_KEY),
+        lambda m: m.set_many([11, FAR_KEY, 12], 1.0),
+        lambda m: m.update({11: 1.0, FAR_KEY: 1.0}),
+    ],
+    ids=["setitem", "setdefault", "set_many", "update"],
+)
+def test_too_sparse_names_the_key_and_says_what_was_asked(kind, call):
     m = build_map(kind, keys=range(10))
     with pytest.raises(ValueError, match="index") as raised:
-        m[FAR_KEY] = 1.0
+        call(m)
     assert str(FAR_KEY) in str(raised.value)
+    assert sorted(m) == list(range(10))
 
 
 def test_closed(make_map):

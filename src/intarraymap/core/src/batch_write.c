@@ -7,6 +7,7 @@
  * A batch into an empty map needs no list of what to take back (all of it), so there the two passes take turns, a CHUNK
  * of keys at a time, while bucket lines and keys are warm.
  */
+#include "build.h"
 #include "ops.h"
 #include "pipeline.h"
 
@@ -133,6 +134,20 @@ static void take_back_all(iam_map *map)
 typedef void write_rows(iam_map *map, void *job, size_t first, size_t count, const uint32_t *numbers,
                         const uint8_t *created);
 
+/* Row i belongs to key i and is new, as build_index leaves them. */
+static void write_consecutive(iam_map *map, size_t count, write_rows *write, void *job)
+{
+    uint32_t numbers[CHUNK];
+    uint8_t created[CHUNK];
+    memset(created, 1, sizeof created);
+    for (size_t first = 0; first < count; first += CHUNK) {
+        size_t chunk = count - first < CHUNK ? count - first : CHUNK;
+        for (size_t i = 0; i < chunk; i++)
+            numbers[i] = (uint32_t)(first + i);
+        write(map, job, first, chunk, numbers, created);
+    }
+}
+
 static iam_status write_many(iam_map *map, const int64_t *keys, size_t count, write_rows *write, void *job)
 {
     if (count == 0)
@@ -146,6 +161,11 @@ static iam_status write_many(iam_map *map, const int64_t *keys, size_t count, wr
     uint8_t stack_created[CHUNK];
     if (map->rows->live_count == 0 || count <= CHUNK) {
         bool was_empty = map->rows->live_count == 0;
+        bool fresh = map->state == MAP_HASH && map->rows->used_count == 0;
+        if (fresh && build_index(map, keys, count)) {
+            write_consecutive(map, count, write, job);
+            return IAM_OK;
+        }
         for (size_t first = 0; first < count; first += CHUNK) {
             size_t chunk = count - first < CHUNK ? count - first : CHUNK;
             size_t done = ensure(map, keys + first, chunk, stack_numbers, stack_created, &status);

@@ -174,6 +174,13 @@ bool direct_reserve(direct *index, iam_rows *rows, uint64_t page_count)
            (page_count > RING_SPAN_MOST || grow_ring(index, &rows->memory, page_count));
 }
 
+bool direct_has_room(const direct *index, int64_t key, uint64_t page_count)
+{
+    uint64_t low, span;
+    span_with(index, direct_place(key) >> index->page_log2, &low, &span);
+    return index->ring != NULL && span <= index->ring_mask + 1 && (index->id_free != 0 || index->id_count < page_count);
+}
+
 iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk)
 {
     uint64_t page = direct_place(key) >> index->page_log2;

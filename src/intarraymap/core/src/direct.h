@@ -90,6 +90,8 @@ uint64_t direct_bytes_with(const direct *index, const iam_rows *rows, int64_t ke
  * Memory may be asked for and is given back. UINT64_MAX: too sparse to tell, or no memory to tell. */
 uint64_t direct_bytes_for(const direct *index, const iam_rows *rows, const int64_t *keys, size_t count,
                           uint64_t *page_count_out);
+/* Whether the page of `key` can be made within what direct_reserve made for `page_count` pages. */
+bool direct_has_room(const direct *index, int64_t key, uint64_t page_count);
 /* Makes the page of `key`: IAM_OK, IAM_NO_MEMORY, IAM_TOO_MANY_ROWS. Nothing is changed otherwise. */
 iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk);
 /* Room for directory and page table of `page_count` pages side by side. */

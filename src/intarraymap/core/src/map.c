@@ -44,6 +44,7 @@ static void begin_indexes(iam_map *map)
     direct_begin(&map->direct, map->row_bytes, row_count_max(map->row_bytes));
     map->state = wanted(map) == IAM_INDEX_HASH ? MAP_HASH : MAP_DIRECT;
     map->leave_cursor = map->leave_end = 0;
+    map->promised_rows = map->promised_pages = 0;
 }
 
 static void end_indexes(iam_map *map)
@@ -170,6 +171,7 @@ iam_status iam_map_compact(iam_map *map)
     map->state = fresh->state;
     map->leave_cursor = fresh->leave_cursor;
     map->leave_end = fresh->leave_end;
+    map->promised_rows = map->promised_pages = 0;
     atomic_fetch_add(&map->memory.request_count, atomic_load(&fresh->memory.request_count));
     /* The hash index is the only thing of `fresh` beside the struct itself that its allocator counted. */
     atomic_fetch_add(&map->memory.bytes, atomic_load(&fresh->memory.bytes) - sizeof *fresh);
@@ -188,14 +190,16 @@ iam_status iam_map_reserve(iam_map *map, uint64_t row_count)
         return IAM_OK;
     iam_rows *rows = map->rows;
     bool hash = map->state != MAP_DIRECT || wanted(map) != IAM_INDEX_DIRECT;
-    uint64_t number_count = row_count;
+    uint64_t number_count = row_count, page_count = 0;
     if (map->state == MAP_DIRECT) {
-        uint64_t page_rows = (uint64_t)1 << map->direct.page_log2;
-        uint64_t page_count = (row_count >> map->direct.page_log2) + 2;
+        /* Whole pages, what auto may use of them before it leaves, and rows for the keys that come while the cursor of
+         * leaving meets nothing but rows that are present. (Rows that the pages wasted are freed as it passes them.) */
+        uint64_t more = row_count > rows->live_count ? row_count - rows->live_count : 0;
+        uint64_t free_rows = hash ? AUTO_FREE_BYTES / map->row_bytes : 0;
+        page_count = map->direct.id_count + ((more + free_rows) >> map->direct.page_log2) + 2;
         if (!direct_reserve(&map->direct, rows, page_count))
             return IAM_NO_MEMORY;
-        /* Whole pages, and what auto may use of them before it leaves. */
-        number_count = page_count * page_rows + (hash ? AUTO_FREE_BYTES / map->row_bytes : 0);
+        number_count = (page_count << map->direct.page_log2) + (hash ? row_count / LEAVE_ROWS_PER_STEP + 1 : 0);
     } else {
         number_count += rows->used_count - rows->live_count - rows->free_count;
     }
@@ -203,7 +207,13 @@ iam_status iam_map_reserve(iam_map *map, uint64_t row_count)
         number_count = IAM_ROWS_MAX;
     if (hash && !table_reserve(&map->hash, &map->memory, row_count, true))
         return IAM_NO_MEMORY;
-    return rows_reserve(rows, number_count, hash, true) ? IAM_OK : IAM_NO_MEMORY;
+    if (!rows_reserve(rows, number_count, hash, true))
+        return IAM_NO_MEMORY;
+    if (row_count > map->promised_rows) {
+        map->promised_rows = row_count;
+        map->promised_pages = page_count;
+    }
+    return IAM_OK;
 }
 
 /* ---- The choice of the index --------------------------------------------------------------------------------------
@@ -273,7 +283,10 @@ static iam_status admit_page(iam_map *map, int64_t key)
     /* A batch that was judged as a whole is not judged again by each of its keys, in whatever order they come. */
     if (key_count < map->judged_count)
         key_count = map->judged_count;
-    if (direct_allowed(map, bytes, key_count)) {
+    /* Rather than allocate what reserve promised not to, auto goes on in the hash index, for which there is room. */
+    bool has_room = wanted(map) == IAM_INDEX_DIRECT || map->rows->live_count >= map->promised_rows ||
+                    direct_has_room(&map->direct, key, map->promised_pages);
+    if (has_room && direct_allowed(map, bytes, key_count)) {
         iam_status status = direct_add_page(&map->direct, map->rows, key, false);
         if (status != IAM_TOO_MANY_ROWS || wanted(map) == IAM_INDEX_DIRECT)
             return status;

@@ -29,6 +29,7 @@ struct iam_map {
     direct direct;
     uint64_t version, epoch;
     uint64_t leave_cursor, leave_end;
+    uint64_t promised_rows, promised_pages; /* reserve in state DIRECT: up to so many rows nothing is allocated */
     uint64_t judged_count; /* distinct keys of the batch in progress if it was judged as a whole, else 0 */
     size_t row_bytes, item_bytes;
     alloc memory; /* of the hash index; rows and the direct index use that of the rows, which may outlive the map */

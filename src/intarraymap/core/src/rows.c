@@ -104,6 +104,16 @@ uint64_t rows_take_run(iam_rows *rows, uint64_t row_count)
     return first;
 }
 
+void rows_take_all(iam_rows *rows, uint64_t row_count)
+{
+    CHECK(rows->used_count == 0 && row_count <= rows->insert_limit);
+    for (uint64_t number = 0; number + 64 <= row_count; number += 64)
+        *rows_word(rows, number) = UINT64_MAX;
+    if (row_count % 64 != 0)
+        *rows_word(rows, row_count - 1) = ((uint64_t)1 << (row_count % 64)) - 1;
+    rows->used_count = rows->live_count = rows->last_bound = row_count;
+}
+
 void rows_mark(iam_rows *rows, uint32_t number)
 {
     CHECK(!rows_present(rows, number));
@@ -131,7 +141,7 @@ iam_status rows_reserve_next(iam_rows *rows)
 
 /* Presence words that the bound goes down over with each row that goes: it catches up with any pattern of deletes, and
  * the last row is found without a long walk. */
-#define BOUND_WORDS_PER_ROW 16
+#define BOUND_WORDS_PER_ROW 64
 
 static void lower_bound(iam_rows *rows, uint64_t number)
 {

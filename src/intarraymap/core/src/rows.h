@@ -74,6 +74,8 @@ iam_status rows_reserve_next(iam_rows *rows);
 static inline uint32_t rows_insert(iam_rows *rows, int64_t key);
 /* `row_count` fresh rows in one run, absent yet: a page of the direct index. Reserved before. */
 uint64_t rows_take_run(iam_rows *rows, uint64_t row_count);
+/* Makes rows [0, row_count) of unused storage LIVE; their keys are written. */
+void rows_take_all(iam_rows *rows, uint64_t row_count);
 /* Makes the absent row at `number` LIVE (direct index): it may come back from HELD or RETURNED. */
 void rows_mark(iam_rows *rows, uint32_t number);
 /* The row's key goes: true = it is free now, false = a view holds it (HELD) or it is still queued. */

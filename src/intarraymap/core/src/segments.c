@@ -1,6 +1,7 @@
 /* segments.c: see segments.h for the drawing. */
 #include "segments.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* A reserved range is committed a little ahead of its use: at least COMMIT_BYTES and a 64th of what is there, so that a
@@ -176,4 +177,43 @@ bool segments_overlaps(const segments *array, const char *begin, const char *end
 uint64_t segments_bytes(const segments *array)
 {
     return array->item_count * array->item_bytes;
+}
+
+/* ---- Validation -------------------------------------------------------------------------------------------------- */
+
+static bool blocks_in_line(const segments *array)
+{
+    for (uint32_t block = 0; block < array->block_count; block++)
+        if (array->low[block] == 0 || (uintptr_t)block_start(array, block) % LINE_BYTES != 0)
+            return false;
+    return true;
+}
+
+bool segments_validate(const segments *array, const char *name, char *reason, size_t bytes)
+{
+    if (array->block_count > SEGMENTS_MOST || !blocks_in_line(array)) {
+        snprintf(reason, bytes, "S1: %s: one of %u blocks is out of place", name, array->block_count);
+        return false;
+    }
+    segments expected = *array;
+    end_in_blocks(&expected);
+    if (array->range != NULL) {
+        expected.low_count = expected.item_count;
+        expected.high = (uintptr_t)array->range - expected.low_count * array->item_bytes;
+        expected.item_count_max = expected.low_count + array->range_bytes / array->item_bytes;
+    }
+    if (array->low_count != expected.low_count || array->high != expected.high) {
+        snprintf(reason, bytes, "S1: %s: the last segment begins at item %llu, the blocks end at %llu", name,
+                 (unsigned long long)array->low_count, (unsigned long long)expected.low_count);
+        return false;
+    }
+    if (array->item_count < array->low_count || array->item_count > array->item_count_max ||
+        array->item_count_max > expected.item_count_max ||
+        (array->range == NULL && array->item_count != expected.item_count)) {
+        snprintf(reason, bytes, "S2: %s: %llu items of at most %llu, memory for %llu", name,
+                 (unsigned long long)array->item_count, (unsigned long long)array->item_count_max,
+                 (unsigned long long)expected.item_count_max);
+        return false;
+    }
+    return true;
 }

@@ -30,6 +30,17 @@ void table_end(table *index, alloc *memory)
     index->overflow_free = BUCKET_NONE;
 }
 
+void table_clear(table *index)
+{
+    for (uint64_t home = 0; home < index->bucket_count; home++)
+        memset(table_bucket(index, home), 0, sizeof(bucket));
+    for (uint64_t link = 1; link <= index->overflow_top; link++)
+        memset(table_overflow_at(index, (uint32_t)link), 0, sizeof(bucket));
+    index->key_count = index->overflow_top = index->overflow_count = 0;
+    index->overflow_free = BUCKET_NONE;
+    index->grow_at = growth_limit(index);
+}
+
 /* ---- The overflow pool ------------------------------------------------------------------------------------------ */
 
 bucket *table_overflow_at(const table *index, uint32_t link)

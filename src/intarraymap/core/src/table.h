@@ -41,6 +41,8 @@ typedef struct table {
 /* An empty table; allocates nothing before the first reserve. `key_count_max` bounds the address space asked for. */
 void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t key_count_max);
 void table_end(table *index, alloc *memory);
+/* Takes all keys out and keeps room and shape. O(buckets). */
+void table_clear(table *index);
 /* Room for `key_count` keys in all: commits buckets and pool; an empty table takes its final shape at once. `bulk` as
  * in segments.h. false = out of memory. */
 bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk);

@@ -1,0 +1,16 @@
+# _flag.pxd: a map's state (new, ready, closed): written seldom, read on every call, by any thread.
+cdef extern from * nogil:
+    """
+    #include <stdbool.h>
+
+    static inline int flag_load(const int *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
+    static inline void flag_store(int *flag, int state) { __atomic_store_n(flag, state, __ATOMIC_RELEASE); }
+    static inline bool flag_move(int *flag, int from, int to)
+    {
+        return __atomic_compare_exchange_n(flag, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
+    """
+    int flag_load(const int *flag)
+    void flag_store(int *flag, int state)
+    # Whether the flag was `before`; it is `after` then.
+    bint flag_move(int *flag, int before, int after)
