@@ -40,7 +40,7 @@ def run(arguments):
     settings = {"quick": arguments.quick, "rounds": rounds, "clock": arguments.clock, "core": core}
     settings["garbage_collector"] = "off while the clock runs"
     about = report.machine()
-    print(f"{about['processor']}, {about['system']}, Python {about['python']}, core {core}, gc off while the clock runs")
+    print(", ".join([about["processor"], about["system"], f"Python {about['python']}", f"core {core}"]), flush=True)
     print("\n".join(left_out), flush=True)
     outcomes, wrong = [], []
     for plan in table.plans():
@@ -82,7 +82,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run", help="every row of the table")
     runs.add_argument("--quick", action="store_true", help="up to 1e6 keys, three rounds")
-    runs.add_argument("--only", nargs="+", metavar="NAME", help="cases whose name contains one of these words; pauses; memory")
+    runs.add_argument("--only", nargs="+", metavar="NAME", help="cases by words in their names; pauses; memory")
     runs.add_argument("--keys", nargs="+", type=int, metavar="COUNT", help="only timed cases with so many keys")
     runs.add_argument("--rounds", type=int, metavar="COUNT", help="interleaved rounds (5; quick: 3)")
     runs.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: this process's own time")

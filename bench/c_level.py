@@ -13,7 +13,7 @@ from .runner import Case, Entry, Outcome, Target, Timing
 
 PROGRAMS = Path(__file__).parent.parent / "build" / "bench-native"
 OURS = "intarraymap"
-STEPS_LIMIT_NOTE = "a step is a basic block (about five instructions) or 32 bytes moved"
+STEP = "a step is a basic block (about five instructions) or 32 bytes moved"
 
 
 class Program:
@@ -65,8 +65,8 @@ def print_outcomes(outcomes, stream=sys.stdout):
             slower = outcome.ratio(name, OURS)
             judged = name in ("absl", "Go map")
             verdict = ("met" if slower[0] >= 1.3 else "MISSED") if judged else ""
-            cells = (f"{outcome.case.key_count:,}", name, spread(outcome.spread(name)), spread(outcome.ratio(name, "floor")))
-            rows.append((*cells, spread(slower), "≥ 1.3 ×" if judged else "–", verdict))
+            timed = spread(outcome.spread(name)), spread(outcome.ratio(name, "floor")), spread(slower)
+            rows.append((f"{outcome.case.key_count:,}", name, *timed, "≥ 1.3 ×" if judged else "–", verdict))
     print("\nC level: a batch of a million hits, 64-byte rows copied out, huge pages on all sides\n", file=stream)
     print_table(headings, rows, stream)
 
@@ -75,9 +75,11 @@ def print_steps(count, stream=sys.stdout):
     """The longest insert and delete, counted."""
     done = subprocess.run([PROGRAMS / "steps", str(count)], stdout=subprocess.PIPE, text=True, check=True)
     lines = [line.split("\t") for line in done.stdout.splitlines()[1:]]
-    rows = [(line[0], line[1], f"{int(line[3]):,}", f"{int(line[4]):,}", f"{int(line[5]):,}", f"{int(line[2]):,}") for line in lines]
-    print(f"\nSteps of single operations on the way to {count:,} keys and back ({STEPS_LIMIT_NOTE})\n", file=stream)
-    print_table(("operation", "mean steps", "most steps", "of them blocks", "bytes moved", "at operation"), rows, stream)
+    rows = [(line[0], line[1], *(f"{int(line[place]):,}" for place in (3, 4, 5, 2))) for line in lines]
+    print(f"\nSteps of single operations on the way to {count:,} keys and back ({STEP})\n", file=stream)
+    print_table(
+        ("operation", "mean steps", "most steps", "of them blocks", "bytes moved", "at operation"), rows, stream
+    )
 
 
 def run(arguments):

@@ -152,8 +152,8 @@ def measure_all(contestants, quick):
         if name in {rival.name for rival in contestants.rivals}:
             found = ask("memory", name, "whole", 1_000_000)
             for part in ("resident", "peak") if found else ():
-                what = f"{name}, built by whole: {part}"
-                findings.append({"what": what, "keys": 1_000_000, "value": found[part], "unit": "bytes/row", "detail": found})
+                finding = {"what": f"{name}, built by whole: {part}", "keys": 1_000_000, "value": found[part]}
+                findings.append(finding | {"unit": "bytes/row", "detail": found})
     return findings
 
 

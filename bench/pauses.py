@@ -113,7 +113,8 @@ def measure_all(contestants, quick):
     """The findings of the issue's pause row, each contestant in a child process."""
     count = 1_000_000 if quick else 10_000_000
     names = [NOTHING] + (["IntArrayMap"] if contestants.map else [])
-    names += [name for name in ("dict of arrays", "pandas khash", "cykhash") if name in {r.name for r in contestants.rivals}]
+    here = {rival.name for rival in contestants.rivals}
+    names += [name for name in ("dict of arrays", "pandas khash", "cykhash") if name in here]
     findings = []
     for name in names:
         ours = name in ("IntArrayMap", NOTHING)

@@ -15,8 +15,8 @@ def machine():
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0] if names else processor
+        names = [line.split(":", 1)[1] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].strip() if names else processor
     huge = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     versions = {}
     for package in PACKAGES:
@@ -107,7 +107,8 @@ def print_measured(title, findings, stream=sys.stdout):
         limit = finding.get("limit")
         verdict = "" if limit is None else "met" if finding["value"] <= limit else "MISSED"
         target = "–" if limit is None else f"≤ {limit:g} {finding['unit']}"
-        rows.append((finding["what"], f"{finding['keys']:,}", f"{figure(finding['value'])} {finding['unit']}", target, verdict))
+        value = f"{figure(finding['value'])} {finding['unit']}"
+        rows.append((finding["what"], f"{finding['keys']:,}", value, target, verdict))
     print_table(("measure", "keys", "value", "target", ""), rows, stream)
 
 

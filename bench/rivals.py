@@ -1,8 +1,8 @@
 """What people use today in place of the map: each a small adaptor with the same verbs.
 
 A contestant is a class. `build(keys, rows)` copies both, as the map does; the batch verbs take arrays; the scalar verbs
-are whole loops (`loop_get` …), so that nobody pays for a Python-level wrapper. A verb that a rival has no good way to do
-is simply absent, and the rival is then left out of that case.
+are whole loops (`loop_get` …), so that nobody pays for a Python-level wrapper. A verb that a rival has no good way to
+do is simply absent, and the rival is then left out of that case.
 """
 
 import numpy as np
@@ -349,7 +349,8 @@ def available():
     from .groupers import arrow_rivals, pandas_groupers, polars_rivals, scipy_rivals
 
     found, left_out = [DictOfArrays, DictOfRowNumbers], []
-    for make in (pandas_rivals, cykhash_rivals, numba_rivals, scipy_rivals, pandas_groupers, polars_rivals, arrow_rivals):
+    indexes = (pandas_rivals, cykhash_rivals, numba_rivals)
+    for make in indexes + (scipy_rivals, pandas_groupers, polars_rivals, arrow_rivals):
         try:
             found += make()
         except ImportError as error:

@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SLOW_SECONDS = 1.0  # a contestant whose check call took longer plays two rounds only
 SLOW_ROUNDS = 2
@@ -155,4 +155,4 @@ def measure(case, rounds, clock="wall"):
             del call, _result
             timings[entry.name].wall[round_number] = wall / case.operation_count
             timings[entry.name].cpu[round_number] = cpu / case.operation_count
-    return Outcome(case, timings, clock)
+    return Outcome(replace(case, entries=[]), timings, clock)  # the entries hold every contestant's table

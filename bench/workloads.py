@@ -83,7 +83,7 @@ def uniform_updates(seed, count=QUERY_COUNT):
 
 
 def zipf_updates(seed, count=QUERY_COUNT):
-    """Update keys by NumPy's Zipf with exponent 1.2: ranks without bound, scattered over int64 (one in five is the first)."""
+    """Update keys by NumPy's Zipf with exponent 1.2: ranks without bound (one in five is 1), scattered over int64."""
     return splitmix64(np.random.default_rng(seed).zipf(ZIPF_EXPONENT, count).astype(np.uint64))
 
 

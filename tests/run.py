@@ -1,14 +1,14 @@
 """Runs every layer of tests on a clean checkout: `make test`.
 
 Needs python3 (3.11 or newer) with venv, gcc and make, and nothing that was installed by hand: a virtual environment is
-made anew in build/, everything else comes into it by pip. The package is built from its own sdist, so that a file that is
-missing there is found here.
+made anew in build/, everything else comes into it by pip. The package is built from its own sdist, so that a file that
+is missing there is missed here.
 
 Each layer is a light of its own: green, red, or SKIPPED with the reason in capitals. Any red one makes the exit code 1.
 
     python3 tests/run.py                 all layers, everything fresh
     python3 tests/run.py lint types      these layers
-    python3 tests/run.py --quick         what changed most: the environment and object files that are there are used again
+    python3 tests/run.py --quick         C core and Python tests, with the environment and object files that are there
 """
 
 from __future__ import annotations
@@ -145,7 +145,15 @@ def build_package(fresh: bool) -> None:
         with tarfile.open(archive) as opened:
             opened.extractall(BUILD, filter="data")
         source = BUILD / archive.name.removesuffix(".tar.gz")
-    pip_install = [BIN / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+    pip_install: list[str | Path] = [
+        BIN / "python",
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
     pip_install += ["--no-build-isolation", "--no-index"]
     run(*pip_install, "--force-reinstall", source, environ={"INTARRAYMAP_CHECKED": "0"})
     run(*pip_install, "--upgrade", "--target", CHECKED, source, environ={"INTARRAYMAP_CHECKED": "1"})

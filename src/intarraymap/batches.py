@@ -7,7 +7,7 @@ Each method makes its arguments exact (coerce.py) and goes down to the binding i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,14 @@ from intarraymap.coerce import RAISE, NoDefault
 from intarraymap.errors import missing_keys
 from intarraymap.stats import MapStats
 
-__all__ = ["OPS", "Batches", "Mask", "Numbers", "Op"]
+__all__ = ["OPS", "Batches", "Mask", "Numbers"]
 
 D = TypeVar("D", bound=np.generic)
-Op: TypeAlias = Literal["set", "add", "sub", "mul", "min", "max", "and", "or", "xor"]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Numbers: TypeAlias = npt.NDArray[np.int64]
+
+if TYPE_CHECKING:
+    _Op: TypeAlias = Literal["set", "add", "sub", "mul", "min", "max", "and", "or", "xor"]
 
 OPS = ("set", "add", "sub", "mul", "min", "max", "and", "or", "xor")
 
@@ -399,7 +401,7 @@ class Batches(Binding[D]):
         """
         self.update_many(keys, rows, "add")
 
-    def update_many(self, keys: npt.ArrayLike, rows: npt.ArrayLike, op: Op) -> None:
+    def update_many(self, keys: npt.ArrayLike, rows: npt.ArrayLike, op: _Op) -> None:
         """Combine the rows of many keys with others, in order: all of them or none.
 
         Parameters
@@ -522,7 +524,7 @@ class Batches(Binding[D]):
         exact = coerce.rows(fill, (), self.row_shape, self.dtype, "fill")
         return self._ensure_many(numbers, exact)
 
-    def merge(self, other: Batches[Any], op: Op = "set") -> None:
+    def merge(self, other: Batches[Any], op: _Op = "set") -> None:
         """Combine another map into this one, key by key: all of them or none.
 
         Parameters

@@ -259,7 +259,7 @@ def _keys_one_by_one(objects: npt.NDArray[np.object_], what: str) -> Keys:
     outside = np.zeros(objects.shape, np.bool_)
     given = np.empty(objects.shape, object)
     for place in np.ndindex(objects.shape):
-        key = objects[place]
+        key: Any = objects[place]
         try:
             number = int(key) if isinstance(key, np.bool_) else operator.index(key)
         except TypeError:
@@ -274,6 +274,7 @@ def _keys_one_by_one(objects: npt.NDArray[np.object_], what: str) -> Keys:
 
 def key(value: Any, what: str = "key") -> int:
     """One key for a writer."""
+    number: int
     try:
         number = int(value) if isinstance(value, np.bool_) else int(operator.index(value))
     except TypeError:
@@ -441,7 +442,7 @@ def _one_by_one(array: Array, target: np.dtype[Any], what: str, key_axes: int) -
             elif target.kind == "c":
                 result[place] = complex(number)
             else:
-                result[place] = float(number)  # type: ignore[arg-type]
+                result[place] = float(number)
         except TypeError:
             raise TypeError(
                 f"{_blamed(what, place, key_axes)}: a {type(number).__name__} can't be stored as {target}"

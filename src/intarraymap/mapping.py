@@ -10,7 +10,7 @@ import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pickle import PickleBuffer
-from typing import Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,11 @@ from intarraymap.views import MapItems, MapKeys, MapValues
 __all__ = ["IntArrayMap"]
 
 D = TypeVar("D", bound=np.generic)
-Index: TypeAlias = Literal["auto", "hash", "direct"]
 KeyLike: TypeAlias = SupportsIndex | np.bool_
 Pairs: TypeAlias = Mapping[int, Any] | Iterable[tuple[KeyLike, npt.ArrayLike]]
+
+if TYPE_CHECKING:
+    _Index: TypeAlias = Literal["auto", "hash", "direct"]
 
 PICKLE_VERSION = 1
 
@@ -102,7 +104,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         dtype: Literal["float64"] = "float64",
         *,
         capacity: int = 0,
-        index: Index = "auto",
+        index: _Index = "auto",
         seed: int | None = None,
         _options: dict[str, Any] | None = None,
     ) -> None: ...
@@ -113,7 +115,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         dtype: type[D] | np.dtype[D],
         *,
         capacity: int = 0,
-        index: Index = "auto",
+        index: _Index = "auto",
         seed: int | None = None,
         _options: dict[str, Any] | None = None,
     ) -> None: ...
@@ -124,7 +126,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         dtype: npt.DTypeLike,
         *,
         capacity: int = 0,
-        index: Index = "auto",
+        index: _Index = "auto",
         seed: int | None = None,
         _options: dict[str, Any] | None = None,
     ) -> None: ...
@@ -134,7 +136,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         dtype: npt.DTypeLike = "float64",
         *,
         capacity: int = 0,
-        index: Index = "auto",
+        index: _Index = "auto",
         seed: int | None = None,
         _options: dict[str, Any] | None = None,
     ) -> None:
@@ -158,7 +160,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         rows: npt.ArrayLike,
         *,
         dtype: npt.DTypeLike | None = None,
-        index: Index = "auto",
+        index: _Index = "auto",
         seed: int | None = None,
     ) -> Self:
         """Build a map from keys and their rows, as one batch.
@@ -214,8 +216,8 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         return new
 
     @classmethod
-    def fromkeys(  # type: ignore[override]  # dict's has no dtype
-        cls, keys: Iterable[KeyLike] | npt.ArrayLike, row: npt.ArrayLike, dtype: npt.DTypeLike | None = None
+    def fromkeys(
+        cls, keys: Iterable[Any] | npt.ArrayLike, row: npt.ArrayLike, dtype: npt.DTypeLike | None = None
     ) -> Self:
         """Build a map that holds a copy of the same row for every key.
 
@@ -318,7 +320,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         keys, rows = self._to_arrays()
-        parts = [PickleBuffer(array.reshape(-1).view(np.uint8)) for array in (keys, rows)]
+        parts = [PickleBuffer(cast("Any", array.reshape(-1).view(np.uint8))) for array in (keys, rows)]
         buffers = parts if protocol.__index__() >= 5 else [bytes(part) for part in parts]
         header = (type(self), PICKLE_VERSION, self.row_shape, self.dtype.str, keys.dtype.str, self._index_asked())
         return _rebuild, (*header, *buffers), _get_state(self)
@@ -444,7 +446,8 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
             return
         shape, row_dtype = self.row_shape, self.dtype
         if isinstance(other, Mapping) or hasattr(other, "keys"):
-            pairs: Iterable[Any] = ((key, other[key]) for key in other.keys())  # noqa: SIM118  # a mapping by its keys
+            source: Any = other
+            pairs: Iterable[Any] = ((key, source[key]) for key in source.keys())  # noqa: SIM118  # a mapping by its keys
         else:
             pairs = _pairs(other)
         numbers: list[int] = []
@@ -621,14 +624,7 @@ def _set_state(target: object, state: Any) -> None:
 
 
 def _rebuild(
-    kind: type[IntArrayMap[Any]],
-    version: int,
-    row_shape: tuple[int, ...],
-    row_dtype: str,
-    key_dtype: str,
-    index: str,
-    key_bytes: Any,
-    row_bytes: Any,
+    kind: Any, version: Any, row_shape: Any, row_dtype: Any, key_dtype: Any, index: Any, key_bytes: Any, row_bytes: Any
 ) -> IntArrayMap[Any]:
     """Unpickles. Nothing is trusted: whatever does not fit together is a TypeError or ValueError."""
     if not (isinstance(kind, type) and issubclass(kind, IntArrayMap)):
@@ -643,12 +639,12 @@ def _rebuild(
     coerce.row_fits(shape, target)
     keys = _unpack(key_bytes, np.dtype(key_dtype), (-1,))
     rows = _unpack(row_bytes, stored, (len(keys), *shape))
-    new = kind.__new__(kind)
+    new: IntArrayMap[Any] = kind.__new__(kind)
     Binding.__init__(new, shape, target, 0, coerce.index(index), _fresh_seed(), None)
     new._update_many(coerce.keys_within(keys), coerce.cast(rows, target, False, "rows", 1), "set")
     if Binding.__len__(new) != len(keys):
         raise ValueError("the pickle is broken: a key comes twice")
-    return cast("IntArrayMap[Any]", new)
+    return new
 
 
 def _unpack(packed: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -3,8 +3,8 @@
 
 #include "table.h"
 
-/* Computed by an independent implementation in Python's integers: a change of these values changes which bucket every key
- * lives in. (Nothing stored depends on them: images keep keys, not buckets.) */
+/* Computed by an independent implementation in Python's integers: a change of these values changes which bucket every
+ * key lives in. (Nothing stored depends on them: images keep keys, not buckets.) */
 static const struct {
     uint64_t seed;
     int64_t key;
@@ -219,7 +219,8 @@ static void measure_spread(int pattern, uint64_t seed, uint64_t key_count, sprea
     table_end(&index, &memory);
 }
 
-/* 4096 buckets at a load of 6.5. Multiples of 2^56 are only 256 keys, so short patterns are measured under many seeds. */
+/* 4096 buckets at a load of 6.5. Multiples of 2^56 are only 256 keys, so short patterns are measured under many seeds.
+ */
 static spread measure_pattern(int pattern, uint64_t key_count)
 {
     enum { KEYS_IN_ALL = 4 * 26624 };

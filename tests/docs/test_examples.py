@@ -1,4 +1,4 @@
-"""Every example that a reader can copy is run: README.md, DESIGN.md and each docstring, the compiled module's included."""
+"""Every example that a reader can copy is run: in README.md, DESIGN.md and docstrings, the compiled module's too."""
 
 import doctest
 import importlib

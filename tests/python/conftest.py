@@ -44,6 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
     _stderr = os.fdopen(os.dup(2), "w")
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _stderr.close()
+
+
 @pytest.fixture(autouse=True)
 def bounded_time():
     faulthandler.dump_traceback_later(SECONDS_PER_TEST, exit=True, file=_stderr)

@@ -96,7 +96,8 @@ uint64_t direct_bytes_for(const direct *index, const iam_rows *rows, const int64
 {
     alloc scratch;
     alloc_begin(&scratch, &(iam_options){.allocator = rows->memory.given});
-    /* A directory of more than 64 pages a key cannot pay; nor can one that no ring could hold. Scattered keys show it soon. */
+    /* A directory of more than 64 pages a key cannot pay; nor can one that no ring could hold. Scattered keys show it
+     * soon. */
     uint64_t span_most = (uint64_t)count * 64 + 64 < RING_SPAN_MOST ? (uint64_t)count * 64 + 64 : RING_SPAN_MOST;
     int64_t least = INT64_MAX, most = INT64_MIN;
     uint64_t low = 0, span = 0;
@@ -314,9 +315,43 @@ void direct_tidy(direct *index, iam_rows *rows, uint64_t page_count)
 
 /* ---- Validation -------------------------------------------------------------------------------------------------- */
 
+/* A reserved ring is looked at for a small page of memory on either side of the span only: reading all of it would take
+ * a quarter of a second and hundreds of MB of page tables. */
+static bool outside_is_zero(const direct *index)
+{
+    if (index->ring == NULL)
+        return true;
+    uint64_t outside = index->ring_mask + 1 - index->page_span;
+    uint64_t looked = index->ring_reserved && outside > RING_PAGE_ENTRIES ? RING_PAGE_ENTRIES : outside;
+    for (uint64_t step = 0; step < looked; step++) {
+        uint64_t above = index->page_low + index->page_span + step, below = index->page_low - 1 - step;
+        if (index->ring[above & index->ring_mask] != 0 || index->ring[below & index->ring_mask] != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Ids in a list linked through page_of; more than there are ids where it goes round in circles. */
+static uint64_t listed_ids(const direct *index, uint64_t head)
+{
+    uint64_t count = 0;
+    while (head != 0 && head <= index->id_count && count <= index->id_count) {
+        head = *page_of(index, head - 1);
+        count++;
+    }
+    return head == 0 ? count : UINT64_MAX / 4;
+}
+
 bool direct_validate(const direct *index, const iam_rows *rows, char *reason, size_t bytes)
 {
     uint64_t pages = 0, ids = 0;
+    if (!segments_validate(&index->page_of, "page ids", reason, bytes))
+        return false;
+    if (!outside_is_zero(index)) {
+        snprintf(reason, bytes, "D4: the directory has an entry beyond its %llu pages from %llu on",
+                 (unsigned long long)index->page_span, (unsigned long long)index->page_low);
+        return false;
+    }
     for (uint64_t page = index->page_low; page - index->page_low < index->page_span; page++) {
         uint32_t entry = index->ring[page & index->ring_mask];
         if (entry == 0)
@@ -342,9 +377,11 @@ bool direct_validate(const direct *index, const iam_rows *rows, char *reason, si
             return false;
         }
     }
-    if (pages != index->page_count || ids != pages) {
-        snprintf(reason, bytes, "D1: %llu pages in the directory, %llu ids in use, %llu counted",
-                 (unsigned long long)pages, (unsigned long long)ids, (unsigned long long)index->page_count);
+    uint64_t listed = listed_ids(index, index->id_free) + listed_ids(index, index->id_deferred);
+    if (pages != index->page_count || ids != pages || ids + listed != index->id_count) {
+        snprintf(reason, bytes, "D1: %llu pages in the directory, %llu counted; %llu ids in use and %llu free of %llu",
+                 (unsigned long long)pages, (unsigned long long)index->page_count, (unsigned long long)ids,
+                 (unsigned long long)listed, (unsigned long long)index->id_count);
         return false;
     }
     return true;

@@ -11,7 +11,7 @@ static inline uint64_t growth_limit(const table *index)
 }
 
 /* The second trigger: overflow buckets pile up although the load is not at its limit. Overflow buckets per 16 home buckets: by
- * chance alone there are 3.3 at EVEN and up to 4.6 in the midst of a doubling at full load (tests/core/test_growth.c
+ * chance alone there are 3.3 at EVEN and up to 4.3 a third into a doubling at full load (tests/core/test_growth.c
  * prints them); 7 is seldom met by chance. It grows the table at most to half the load factor: more would help no pattern
  * that a keyed hash leaves. */
 #define GROWTH_OVERFLOW_SIXTEENTHS 7

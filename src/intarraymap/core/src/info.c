@@ -96,7 +96,8 @@ bool iam_map_overlaps(const iam_map *map, const void *block, size_t bytes)
 iam_status iam_map_validate(const iam_map *map, char *reason, size_t bytes)
 {
     const iam_rows *rows = map->rows;
-    if (!rows_validate(rows, map->state != MAP_DIRECT, reason, bytes) || !table_validate(&map->hash, reason, bytes) ||
+    if (!lock_validate(&map->gate, reason, bytes) || !rows_validate(rows, map->state != MAP_DIRECT, reason, bytes) ||
+        !table_validate(&map->hash, reason, bytes) ||
         (map->state != MAP_HASH && !direct_validate(&map->direct, rows, reason, bytes)))
         return IAM_BROKEN;
     uint64_t in_hash = 0;

@@ -4,6 +4,7 @@
 
 #include "check.h"
 
+#include <stdio.h>
 #include <time.h>
 #ifdef __linux__
 #include <linux/futex.h>
@@ -85,4 +86,14 @@ void lock_release(lock *gate, bool exclusive)
     bool free_now = (before & LOCK_HOLDERS) == (exclusive ? LOCK_WRITER : 1);
     if (free_now && UNLIKELY(atomic_load(&gate->waiting) > 0))
         wake_all(gate);
+}
+
+bool lock_validate(const lock *gate, char *reason, size_t bytes)
+{
+    uint64_t word = atomic_load(&gate->word);
+    if ((word & LOCK_WRITER) == 0 || (word & (LOCK_WRITER - 1)) == 0)
+        return true;
+    snprintf(reason, bytes, "L1: a writer and %llu readers hold the lock",
+             (unsigned long long)(word & (LOCK_WRITER - 1)));
+    return false;
 }

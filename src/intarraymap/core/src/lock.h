@@ -27,5 +27,7 @@ iam_status lock_try(lock *gate, bool exclusive, uint32_t fork_count);
 /* Sleeps until the lock is given back or the time is over. */
 void lock_wait(lock *gate, bool exclusive, uint32_t timeout_milliseconds);
 void lock_release(lock *gate, bool exclusive);
+/* L1; false with the reason. May be asked while others take and give back the lock. */
+bool lock_validate(const lock *gate, char *reason_out, size_t reason_bytes);
 
 #endif

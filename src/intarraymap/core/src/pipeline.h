@@ -88,7 +88,7 @@ PIPELINE_INLINE uint32_t pipeline_slots(const bucket *home, uint8_t tophash)
 #if BUCKET_HAS_SIMD
     return bucket_match_simd(home, tophash);
 #else
-    return (uint32_t)(((bucket_match_scalar(home, tophash) >> 7) * 0x0102040810204081u) >> 56);
+    return (uint32_t)(((bucket_match_scalar(home, tophash) >> 7) * 0x0102040810204080u) >> 56);
 #endif
 }
 

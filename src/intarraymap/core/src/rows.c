@@ -345,6 +345,11 @@ uint64_t rows_first(const iam_rows *rows, uint64_t from)
 
 bool rows_validate(const iam_rows *rows, bool with_keys, char *reason, size_t bytes)
 {
+    if (!segments_validate(&rows->row_store, "rows", reason, bytes) ||
+        !segments_validate(&rows->key_store, "keys", reason, bytes) ||
+        !segments_validate(&rows->presence_store, "presence", reason, bytes) ||
+        !segments_validate(&rows->hold_store, "holds", reason, bytes))
+        return false;
     uint64_t present = 0, held = 0, listed = 0;
     for (uint64_t number = 0; number < rows->used_count; number += 64)
         present += (uint64_t)__builtin_popcountll(*rows_word(rows, number));

@@ -5,8 +5,9 @@
 
 #include <stdio.h>
 
-/* Overflow buckets set aside per 16 home buckets when room for all keys is promised. Chance asks for 3.3 to 4.6
- * (growth.c), give or take 0.42 * sqrt(bucket_count): the spare buckets are five times that until the sixteenths are. */
+/* Overflow buckets set aside per 16 home buckets when room for all keys is promised. Chance asks for 3.3 to 4.3
+ * (growth.c), give or take 0.42 * sqrt(bucket_count): the spare buckets are five times that until the sixteenths are.
+ */
 #define TABLE_OVERFLOW_SIXTEENTHS 5
 #define TABLE_OVERFLOW_SPARE_MOST 48
 
@@ -111,7 +112,8 @@ bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk)
     uint64_t bucket_count = (key_count * 2 + TABLE_LOAD_HALVES - 1) / TABLE_LOAD_HALVES;
     if (bucket_count < 1)
         bucket_count = 1;
-    uint64_t spare = bucket_count / 2 + 2 < TABLE_OVERFLOW_SPARE_MOST ? bucket_count / 2 + 2 : TABLE_OVERFLOW_SPARE_MOST;
+    uint64_t spare =
+        bucket_count / 2 + 2 < TABLE_OVERFLOW_SPARE_MOST ? bucket_count / 2 + 2 : TABLE_OVERFLOW_SPARE_MOST;
     if (!segments_reserve(&index->overflow, memory, bucket_count * TABLE_OVERFLOW_SIXTEENTHS / 16 + spare, bulk))
         return false;
     if (index->key_count == 0)
@@ -183,6 +185,16 @@ uint64_t table_longest_chain(const table *index)
 
 /* ---- Validation -------------------------------------------------------------------------------------------------- */
 
+/* Whether a lookup comes to this slot, and not to another one with the same key before it. */
+static bool stands_first(const table *index, uint64_t home, const bucket *link, unsigned slot)
+{
+    const bucket *found = table_bucket(index, home);
+    int found_slot;
+    while ((found_slot = bucket_find(found, link->tophash[slot], link->key[slot])) < 0 && found != link)
+        found = table_next(index, found);
+    return found == link && found_slot == (int)slot;
+}
+
 static bool bucket_validate(const table *index, const bucket *link, uint64_t home, bool is_home, char *reason,
                             size_t bytes)
 {
@@ -215,8 +227,7 @@ static bool bucket_validate(const table *index, const bucket *link, uint64_t hom
                      (unsigned long long)home, (unsigned long long)table_home(index, hash));
             return false;
         }
-        uint32_t found = table_find(index, link->key[slot]);
-        if (found != bucket_row(link, slot)) {
+        if (!stands_first(index, home, link, slot)) {
             snprintf(reason, bytes, "T1: key %lld stands twice in the chain of bucket %llu", (long long)link->key[slot],
                      (unsigned long long)home);
             return false;
@@ -227,10 +238,13 @@ static bool bucket_validate(const table *index, const bucket *link, uint64_t hom
 
 bool table_validate(const table *index, char *reason, size_t bytes)
 {
+    if (!segments_validate(&index->buckets, "buckets", reason, bytes) ||
+        !segments_validate(&index->overflow, "overflow buckets", reason, bytes))
+        return false;
     if (index->bucket_count == 0 && index->key_count == 0)
         return true;
     if ((index->level & (index->level - 1)) != 0 || index->level > index->bucket_count ||
-        index->bucket_count >= 2 * index->level) {
+        index->bucket_count >= 2 * index->level || index->bucket_count > index->buckets.item_count) {
         snprintf(reason, bytes, "T4: level %llu with %llu buckets", (unsigned long long)index->level,
                  (unsigned long long)index->bucket_count);
         return false;

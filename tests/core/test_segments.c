@@ -1,0 +1,305 @@
+/* test_segments.c: arrays that grow and never move: blocks, the reserved range, every refusal; and the sizes and large
+ * results of alloc.h beneath them. */
+#include "harness.h"
+
+#include "segments.h"
+
+/* An array of uint64 groups and the allocator it lives on. */
+typedef struct room {
+    failing state;
+    alloc memory;
+    segments array;
+} room;
+
+static void room_begin(room *r, size_t item_bytes, uint64_t reserve_count, bool ranges)
+{
+    iam_options options = {.allocator = failing_allocator(&r->state)};
+    atomic_store(&r->state.refuses_ranges, !ranges);
+    alloc_begin(&r->memory, &options);
+    segments_begin(&r->array, item_bytes, reserve_count);
+}
+
+static void expect_valid(const room *r)
+{
+    char reason[200] = "";
+    if (!segments_validate(&r->array, "array", reason, sizeof reason)) {
+        fprintf(stderr, "%s\n", reason);
+        exit(1);
+    }
+    EXPECT(segments_bytes(&r->array) == atomic_load(&r->memory.bytes));
+}
+
+static void room_end(room *r)
+{
+    segments_end(&r->array, &r->memory);
+    EXPECT(atomic_load(&r->state.alive) == 0);
+    EXPECT(atomic_load(&r->memory.bytes) == 0);
+    EXPECT(r->array.item_count == 0 && r->array.range == NULL && r->array.block_count == 0);
+}
+
+static void reserve(room *r, uint64_t item_count, bool bulk)
+{
+    EXPECT(segments_reserve(&r->array, &r->memory, item_count, bulk));
+    EXPECT(r->array.item_count >= item_count);
+    expect_valid(r);
+}
+
+/* ---- Growing ----------------------------------------------------------------------------------------------------- */
+
+/* Every item is zero when it first comes, keeps its address and what was written to it, and overlaps no other. */
+static void grow_item_by_item(size_t item_bytes, bool ranges, bool expect_range)
+{
+    enum { ITEMS = 6000 };
+    static void *address[ITEMS];
+    room r;
+    room_begin(&r, item_bytes, 1 << 20, ranges);
+    for (uint64_t i = 0; i < ITEMS; i++) {
+        reserve(&r, i + 1, false);
+        unsigned char *item = segments_at(&r.array, i);
+        address[i] = item;
+        EXPECT(item[0] == 0 && memcmp(item, item + 1, item_bytes - 1) == 0);
+        memset(item, 0xff, item_bytes);
+        memcpy(item, &i, sizeof i);
+    }
+    for (uint64_t i = 0; i < ITEMS; i++)
+        EXPECT(segments_at(&r.array, i) == address[i] && memcmp(address[i], &i, sizeof i) == 0);
+    EXPECT((r.array.range != NULL) == expect_range);
+    room_end(&r);
+}
+
+static void test_items_never_move(void)
+{
+    grow_item_by_item(8, true, false); /* 48,000 bytes: stays in blocks */
+    grow_item_by_item(24, true, true);
+    grow_item_by_item(128, true, true);
+    grow_item_by_item(128, false, false);
+    grow_item_by_item(4096, true, true);
+}
+
+static void test_blocks_are_as_large_as_all_before(void)
+{
+    room r;
+    room_begin(&r, 8, 1 << 20, false);
+    reserve(&r, 1, false);
+    EXPECT(r.array.item_count == 8 && r.array.block_count == 1); /* so that runs begin at multiples of eight */
+    reserve(&r, 9, false);
+    EXPECT(r.array.item_count == 16 && r.array.low_count == 8);
+    reserve(&r, 100, false);
+    EXPECT(r.array.item_count == 128 && r.array.low_count == 64 && r.array.block_count == 5);
+    for (uint64_t i = 0; i < 128; i++) {
+        uint32_t block = segments_block_of(&r.array, i);
+        uint64_t first = block == 0 ? 0 : (uint64_t)8 << (block - 1);
+        EXPECT(i >= first && i < (uint64_t)8 << block);
+    }
+    room_end(&r);
+    /* Made at one go, it is one block. */
+    room_begin(&r, 8, 1 << 20, false);
+    reserve(&r, 100, false);
+    EXPECT(r.array.item_count == 128 && r.array.block_count == 1);
+    room_end(&r);
+}
+
+static void test_range_commits_a_little_ahead_and_bulk_exactly(void)
+{
+    room r;
+    room_begin(&r, 64, 1 << 20, true);
+    reserve(&r, 1025, false); /* 64 KiB and an item: the range from the start */
+    EXPECT(r.array.range != NULL && r.array.block_count == 0 && r.array.low_count == 0);
+    EXPECT(r.array.item_count > 1025 && r.array.item_count <= 1025 + 4096);
+    uint64_t requests = atomic_load(&r.memory.request_count);
+    reserve(&r, r.array.item_count, false);
+    EXPECT(atomic_load(&r.memory.request_count) == requests);
+    reserve(&r, 100001, true);
+    EXPECT(r.array.item_count == 100001);
+    reserve(&r, 1 << 20, true);
+    EXPECT(r.array.item_count == r.array.item_count_max);
+    /* The range is all there will ever be. */
+    EXPECT(!segments_reserve(&r.array, &r.memory, (1 << 20) + 1, false));
+    expect_valid(&r);
+    room_end(&r);
+}
+
+static void test_more_than_was_foreseen_goes_on_in_blocks(void)
+{
+    room r;
+    room_begin(&r, 128, 600, true); /* address space for 75 KiB at most */
+    reserve(&r, 700, false);
+    EXPECT(r.array.range == NULL && r.array.block_count == 1);
+    room_end(&r);
+}
+
+static void test_switch_off_ranges(void)
+{
+    room r;
+    room_begin(&r, 128, 1 << 20, true);
+    r.memory.reserve_allowed = false; /* options.reserve = IAM_OFF */
+    reserve(&r, 5000, false);
+    EXPECT(r.array.range == NULL);
+    room_end(&r);
+}
+
+/* ---- Refusals ---------------------------------------------------------------------------------------------------- */
+
+static void expect_refused(room *r, uint64_t item_count, int64_t until_failure)
+{
+    segments before = r->array;
+    uint64_t bytes = atomic_load(&r->memory.bytes);
+    int64_t alive = atomic_load(&r->state.alive);
+    atomic_store(&r->state.until_failure, until_failure);
+    EXPECT(!segments_reserve(&r->array, &r->memory, item_count, false));
+    atomic_store(&r->state.until_failure, FAILING_NEVER);
+    EXPECT(r->array.item_count == before.item_count && r->array.item_count_max == before.item_count_max);
+    EXPECT(r->array.low_count == before.low_count && r->array.high == before.high);
+    EXPECT(r->array.block_count == before.block_count && r->array.range == before.range);
+    EXPECT(atomic_load(&r->memory.bytes) == bytes && atomic_load(&r->state.alive) == alive);
+    expect_valid(r);
+}
+
+static void test_refusals_leave_it_as_it_was(void)
+{
+    room r;
+    room_begin(&r, 64, 1 << 20, true);
+    expect_refused(&r, 1, 0);    /* the first block */
+    expect_refused(&r, 2000, 0); /* the first commit of a range, nothing before it */
+    reserve(&r, 20, false);
+    *(uint64_t *)segments_at(&r.array, 19) = 1234;
+    expect_refused(&r, 33, 0);   /* a further block */
+    expect_refused(&r, 2000, 0); /* the first commit of a range, blocks before it */
+    EXPECT(*(uint64_t *)segments_at(&r.array, 19) == 1234);
+    reserve(&r, 2000, false);
+    EXPECT(r.array.range != NULL && *(uint64_t *)segments_at(&r.array, 19) == 1234);
+    expect_refused(&r, 100000, 0); /* a further commit */
+    reserve(&r, 100000, false);
+    room_end(&r);
+}
+
+/* Regression: the blocks that came before the one that was refused used to stay, so that a refused reserve of 2^32 rows
+ * left gigabytes committed. */
+static void test_blocks_before_the_refused_one_are_given_back(void)
+{
+    room r;
+    room_begin(&r, 64, 1 << 20, false);
+    reserve(&r, 8, false);
+    for (int granted = 0; granted < 7; granted++)
+        expect_refused(&r, 1000, granted); /* 16, 32 ... 1024: seven more blocks */
+    reserve(&r, 1000, false);
+    room_end(&r);
+}
+
+static void test_sizes_do_not_overflow(void)
+{
+    room r;
+    room_begin(&r, 64, UINT64_MAX, true);
+    expect_refused(&r, UINT64_MAX, FAILING_NEVER);
+    expect_refused(&r, UINT64_MAX / 64, FAILING_NEVER);     /* more than PTRDIFF_MAX bytes */
+    expect_refused(&r, UINT64_MAX / 64 + 2, FAILING_NEVER); /* wraps to 64 bytes */
+    room_end(&r);
+    uint64_t requests = atomic_load(&r.memory.request_count);
+    EXPECT(alloc_block(&r.memory, SIZE_MAX / 8, 16, false) == NULL);
+    EXPECT(alloc_block(&r.memory, SIZE_MAX, 1, false) == NULL);
+    EXPECT(alloc_block(&r.memory, 0, 8, false) == NULL);
+    EXPECT(alloc_reserve(&r.memory, SIZE_MAX) == NULL);
+    EXPECT(atomic_load(&r.memory.request_count) == requests && atomic_load(&r.memory.bytes) == 0);
+}
+
+/* ---- What lies where --------------------------------------------------------------------------------------------- */
+
+static void test_runs_lie_side_by_side(void)
+{
+    for (int ranges = 0; ranges < 2; ranges++) {
+        room r;
+        room_begin(&r, 24, 1 << 20, ranges);
+        for (uint64_t grown = 5; grown < 5000; grown = grown * 2 + 3)
+            reserve(&r, grown, false);
+        int run_count = 0;
+        for (uint64_t i = 0; i < r.array.item_count;) {
+            uint64_t end = segments_run_end(&r.array, i);
+            EXPECT(end > i && end <= r.array.item_count && i % 8 == 0);
+            for (uint64_t j = i; j < end; j++) {
+                EXPECT((char *)segments_at(&r.array, j) == (char *)segments_at(&r.array, i) + (j - i) * 24);
+                EXPECT(segments_run_end(&r.array, j) == end);
+            }
+            i = end;
+            run_count++;
+        }
+        EXPECT(run_count > 5);
+        room_end(&r);
+    }
+}
+
+static void test_give_back_reads_as_zeros(void)
+{
+    enum { ITEMS = 4096, BEGIN = 1000, END = 3000 };
+    room r;
+    room_begin(&r, 64, 1 << 20, true);
+    reserve(&r, 100, false); /* blocks first: the range begins in the midst of items */
+    reserve(&r, ITEMS, true);
+    for (uint64_t i = 0; i < ITEMS; i++)
+        memset(segments_at(&r.array, i), 0xff, 64);
+    EXPECT(segments_give_back(&r.array, 0, r.array.low_count) == 0); /* blocks stay */
+    size_t given = segments_give_back(&r.array, BEGIN, END);
+    EXPECT(given % PAGE_BYTES == 0 && given <= (END - BEGIN) * 64 && given + 2 * PAGE_BYTES > (END - BEGIN) * 64);
+    uint64_t zeros = 0;
+    for (uint64_t i = 0; i < ITEMS; i++) {
+        uint8_t first = *(uint8_t *)segments_at(&r.array, i);
+        EXPECT(first == 0xff || (first == 0 && i >= BEGIN && i < END));
+        zeros += first == 0;
+    }
+    EXPECT(zeros * 64 == given);
+    EXPECT(segments_give_back(&r.array, BEGIN, BEGIN) == 0 && segments_give_back(&r.array, BEGIN, BEGIN + 10) == 0);
+    expect_valid(&r); /* still committed */
+    room_end(&r);
+}
+
+static void test_overlaps(void)
+{
+    room r;
+    char elsewhere[64];
+    room_begin(&r, 64, 1 << 20, true);
+    EXPECT(!segments_overlaps(&r.array, elsewhere, elsewhere + 64));
+    reserve(&r, 100, false);
+    reserve(&r, 5000, false);
+    const uint64_t probes[] = {0, 5, 127, 128, 4999};
+    for (int i = 0; i < 5; i++) {
+        char *item = segments_at(&r.array, probes[i]);
+        EXPECT(segments_overlaps(&r.array, item, item + 1));
+        EXPECT(segments_overlaps(&r.array, item + 63, item + 64));
+        EXPECT(segments_overlaps(&r.array, item - 8, item + 1));
+    }
+    char *block = segments_at(&r.array, 0);
+    EXPECT(!segments_overlaps(&r.array, block - 8, block));
+    EXPECT(!segments_overlaps(&r.array, elsewhere, elsewhere + 64));
+    EXPECT(!segments_overlaps(&r.array, r.array.range - 8, r.array.range));
+    EXPECT(!segments_overlaps(&r.array, r.array.range + r.array.range_bytes, r.array.range + r.array.range_bytes + 8));
+    room_end(&r);
+}
+
+static void test_large_results(void)
+{
+    EXPECT(iam_result_allocate(0) == NULL && iam_result_allocate(SIZE_MAX) == NULL);
+    const size_t sizes[] = {1, 100, 4096, 4097, 1 << 20, (2 << 20) + 1, 5 << 20};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *block = iam_result_allocate(sizes[i]);
+        EXPECT(block != NULL && (uintptr_t)block % 64 == 0);
+        block[0] = block[sizes[i] - 1] = 1;
+        iam_result_release(block, sizes[i]);
+    }
+    iam_result_release(NULL, 5);
+}
+
+int main(void)
+{
+    RUN(test_items_never_move);
+    RUN(test_blocks_are_as_large_as_all_before);
+    RUN(test_range_commits_a_little_ahead_and_bulk_exactly);
+    RUN(test_more_than_was_foreseen_goes_on_in_blocks);
+    RUN(test_switch_off_ranges);
+    RUN(test_refusals_leave_it_as_it_was);
+    RUN(test_blocks_before_the_refused_one_are_given_back);
+    RUN(test_sizes_do_not_overflow);
+    RUN(test_runs_lie_side_by_side);
+    RUN(test_give_back_reads_as_zeros);
+    RUN(test_overlaps);
+    RUN(test_large_results);
+    return harness_end();
+}
