@@ -15,7 +15,7 @@ import numpy as np
 from . import workloads
 from .child import ask, contestant_named
 
-BATCH = 10_000
+BATCH, FEW = 10_000, 1_000
 CHECKPOINT_RATIO = 1.03  # memory per row is looked at whenever the table has grown by 3 %
 FIRST_CHECKPOINT = 100_000
 LIMIT_AT_A_MILLION, LIMIT_ANYWHERE, LIMIT_ALLOCATIONS = 98.0, 100.0, 0.001
@@ -45,18 +45,17 @@ def forget_peak():
     (SELF / "clear_refs").write_text("5")
 
 
-def grow_by_inserts(table, keys, row, look):
-    """One key at a time."""
+def grow_by_inserts(table, keys, rows, look):
+    """One key at a time, a thousand Python ints alive at most."""
     put = getattr(table, "table", table).__setitem__
-    for start in range(0, keys.size, BATCH):
-        for key in keys[start : start + BATCH].tolist():
-            put(key, row)
-        look(start + BATCH)
+    for start in range(0, keys.size, FEW):
+        for key in keys[start : start + FEW].tolist():
+            put(key, rows[0])
+        look(start + FEW)
 
 
-def grow_by_batches(table, keys, row, look):
-    """10,000 keys at a time."""
-    rows = np.tile(row, (BATCH, 1))
+def grow_by_batches(table, keys, rows, look):
+    """10,000 keys at a time, always the same rows."""
     for start in range(0, keys.size, BATCH):
         piece = keys[start : start + BATCH]
         table.add_many(piece, rows[: piece.size])
@@ -66,15 +65,15 @@ def grow_by_batches(table, keys, row, look):
 def measure(name, how, count):
     """Bytes per row at the end, at the worst checkpoint, and at the peak; `nbytes` where there is one."""
     cls = contestant_named(name)
+    grow = {"inserts": grow_by_inserts, "batches": grow_by_batches}.get(how)
     keys = workloads.random_keys(count)
-    row = np.arange(workloads.ROW_ITEMS, dtype=np.float64)
-    small = workloads.random_keys(2 * BATCH)
-    warm = cls.build(small, np.tile(row, (small.size, 1)))  # imports, arenas and compiled code are there from now on
-    warm.get_many(small)
-    if how == "batches":
-        grow_by_batches(cls(row.size), small, row, lambda done: None)
+    rows = workloads.make_rows(count if how == "whole" else BATCH)
+    few = keys[: 2 * BATCH]
+    warm = cls.build(few, np.zeros((few.size, workloads.ROW_ITEMS)))  # compiled code and arenas are there from now on
+    warm.get_many(few)
+    if grow:
+        grow(cls(workloads.ROW_ITEMS), few, rows, lambda done: None)
     del warm
-    rows = workloads.make_rows(count) if how == "whole" else None
     forget_peak()
     before = resident_bytes()
     worst = {"bytes": 0.0, "keys": 0}
@@ -91,8 +90,8 @@ def measure(name, how, count):
     if how == "whole":
         table = cls.build(keys, rows)
     else:
-        table = cls(row.size)
-        (grow_by_inserts if how == "inserts" else grow_by_batches)(table, keys, row, look)
+        table = cls(workloads.ROW_ITEMS)
+        grow(table, keys, rows, look)
     after, peak = resident_bytes() - before, peak_bytes() - before
     answer = {"resident": after / count, "peak": peak / count, "worst": worst}
     inner = getattr(table, "table", None)

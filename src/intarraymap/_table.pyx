@@ -232,9 +232,7 @@ cdef class Table:
             refuse_second_init()
 
     def _check(self):
-        """_check($self)
-        --
-
+        "_check($self)\n--\n\n" """
         Check every invariant of the map: O(n), present in every build.
 
         Raises
@@ -379,9 +377,7 @@ cdef class Table:
         return count
 
     def get(self, key, default=None):
-        """get($self, key, default=None)
-        --
-
+        "get($self, key, default=None)\n--\n\n" """
         The live view of a key's row, or a default.
 
         Parameters
@@ -423,9 +419,7 @@ cdef class Table:
         return default if row is None else row
 
     def pop(self, key, default=RAISE):
-        """pop($self, key, default=...)
-        --
-
+        "pop($self, key, default=...)\n--\n\n" """
         Remove a key and return its row.
 
         Parameters
@@ -484,9 +478,7 @@ cdef class Table:
         raise KeyError(PyNumber_Index(key) if is_outside else number)
 
     def popitem(self):
-        """popitem($self)
-        --
-
+        "popitem($self)\n--\n\n" """
         Remove the last key in row order and return it with its row.
 
         Returns
@@ -530,9 +522,7 @@ cdef class Table:
         return number, result
 
     def setdefault(self, key, default=RAISE):
-        """setdefault($self, key, default=...)
-        --
-
+        "setdefault($self, key, default=...)\n--\n\n" """
         The live view of a key's row, inserting the key first if it is missing.
 
         Parameters

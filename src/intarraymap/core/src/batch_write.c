@@ -40,9 +40,10 @@ static size_t ensure_hash(iam_map *map, const int64_t *keys, size_t i, size_t co
     }
     for (size_t ahead = i; ahead < count + D; ahead++) {
         if (LIKELY(ahead < count)) {
-            uint64_t hash = hash_key(&index->secret, keys[ahead]);
+            int64_t key = pipeline_read(&keys[ahead]);
+            uint64_t hash = hash_key(&index->secret, key);
             ring[ahead & MASK].hash = hash;
-            ring[ahead & MASK].key = keys[ahead];
+            ring[ahead & MASK].key = key;
             /* Both lines: the next free slot of a bucket is as often in the second. */
             const char *home = (const char *)table_bucket(index, table_home(index, hash));
             __builtin_prefetch(home, 1, 3);
@@ -73,7 +74,7 @@ static size_t ensure_direct(iam_map *map, const int64_t *keys, size_t i, size_t 
                 __builtin_prefetch(rows_word(rows, ahead), 1, 3);
         }
         bool fresh;
-        *status = map_find_or_insert(map, keys[i], &numbers[i], &fresh);
+        *status = map_find_or_insert(map, pipeline_read(&keys[i]), &numbers[i], &fresh);
         if (UNLIKELY(*status != IAM_OK))
             return i;
         created[i] = fresh;
@@ -89,7 +90,7 @@ static size_t ensure_leaving(iam_map *map, const int64_t *keys, size_t i, size_t
     for (; i < count && map->state == MAP_LEAVING; i++) {
         map_leave_step(map);
         bool fresh;
-        *status = map_find_or_insert(map, keys[i], &numbers[i], &fresh);
+        *status = map_find_or_insert(map, pipeline_read(&keys[i]), &numbers[i], &fresh);
         if (UNLIKELY(*status != IAM_OK))
             return i;
         created[i] = fresh;
@@ -286,7 +287,7 @@ static void write_add_at(iam_map *map, void *job_in, size_t first, size_t count,
         char *row = rows_at(map->rows, numbers[i]);
         if (created[i])
             memset(row, 0, map->row_bytes);
-        uint64_t item = (uint64_t)job->items[(first + i) * job->item_stride];
+        uint64_t item = (uint64_t)pipeline_read(&job->items[(first + i) * job->item_stride]);
         /* Checked by the caller; asked again because another thread may have written to its array since. */
         if (LIKELY(item < map->options.row_items))
             job->add(row + item * item_bytes, job->values + (first + i) * job->value_stride, 1);
@@ -332,28 +333,50 @@ iam_status iam_map_ensure_many(iam_map *map, const int64_t *keys, size_t count, 
 /* ---- Removing -------------------------------------------------------------------------------------------------------
  */
 
-void iam_map_delete_many(iam_map *map, const int64_t *keys, size_t count, uint8_t *removed_out)
+/* Erasing moves keys within a chain and frees rows, so what is looked at ahead are hints of what to prefetch: the bucket, then the key
+ * of the row that its tag points to, where the free list will be linked. */
+static void delete_hashed(iam_map *map, const int64_t *keys, size_t count, uint8_t *removed_out)
 {
     enum { D = PIPELINE_DISTANCE, MASK = PIPELINE_RING - 1 };
+    const table *index = &map->hash;
+    struct {
+        uint64_t hash;
+        int64_t key;
+    } ring[PIPELINE_RING];
+    for (size_t ahead = 0; ahead < count + 2 * D; ahead++) {
+        if (LIKELY(ahead < count)) {
+            int64_t key = pipeline_read(&keys[ahead]);
+            uint64_t hash = hash_key(&index->secret, key);
+            ring[ahead & MASK].hash = hash;
+            ring[ahead & MASK].key = key;
+            const char *home = (const char *)table_bucket(index, table_home(index, hash));
+            __builtin_prefetch(home, 1, 3);
+            __builtin_prefetch(home + LINE_BYTES, 1, 3);
+        }
+        if (LIKELY(ahead - D < count)) {
+            uint64_t hash = ring[(ahead - D) & MASK].hash;
+            const bucket *home = table_bucket(index, table_home(index, hash));
+            uint32_t slots = pipeline_slots(home, hash_tophash(hash));
+            if (LIKELY(slots != 0))
+                __builtin_prefetch(rows_key(map->rows, bucket_row(home, (unsigned)__builtin_ctz(slots))), 1, 3);
+        }
+        if (LIKELY(ahead - 2 * D < count)) {
+            size_t done = ahead - 2 * D;
+            removed_out[done] =
+                map_remove_hashed(map, ring[done & MASK].hash, ring[done & MASK].key) != IAM_ROW_NONE;
+        }
+    }
+}
+
+void iam_map_delete_many(iam_map *map, const int64_t *keys, size_t count, uint8_t *removed_out)
+{
     map_begin_write(map, count);
-    int64_t ring[PIPELINE_RING];
-    size_t distance = pipeline_pays(map) && map->state == MAP_HASH ? D : 0;
-    for (size_t ahead = 0; ahead < count + 2 * distance; ahead++) {
-        if (ahead < count) {
-            ring[ahead & MASK] = keys[ahead];
-            if (distance > 0)
-                __builtin_prefetch(
-                    table_bucket(&map->hash, table_home(&map->hash, hash_key(&map->hash.secret, ring[ahead & MASK]))), 1, 3);
-        }
-        if (distance > 0 && ahead >= distance && ahead - distance < count) {
-            uint32_t number = table_find(&map->hash, ring[(ahead - distance) & MASK]);
-            if (number != IAM_ROW_NONE)
-                __builtin_prefetch(rows_key(map->rows, number), 1, 3);
-        }
-        if (ahead < 2 * distance)
-            continue;
-        size_t done = ahead - 2 * distance;
-        removed_out[done] = map_remove(map, ring[done & MASK]) != IAM_ROW_NONE;
+    if (map->state == MAP_HASH && map->hash.bucket_count > 0) {
+        delete_hashed(map, keys, count, removed_out);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        removed_out[i] = map_remove(map, pipeline_read(&keys[i])) != IAM_ROW_NONE;
         if (UNLIKELY(map->state == MAP_LEAVING))
             map_leave_step(map);
     }
@@ -378,7 +401,7 @@ iam_status iam_map_pop_many(iam_map *map, const int64_t *keys, size_t count, voi
         return IAM_NO_MEMORY;
     /* A presence bit cleared here marks a key that an earlier one of this batch takes; all are set again below. */
     for (size_t i = 0; i < count; i++) {
-        popped[i].key = keys[i];
+        popped[i].key = pipeline_read(&keys[i]);
         uint32_t number = map_locate(map, popped[i].key);
         if (number != IAM_ROW_NONE && !rows_present(map->rows, number))
             number = IAM_ROW_NONE;

@@ -12,6 +12,8 @@
  */
 #include "build.h"
 
+#include "pipeline.h"
+
 #include <string.h>
 
 /* Bucket memory of a part: half of a small second-level cache. */
@@ -70,7 +72,7 @@ static uint64_t plan_shares(const table *index, uint64_t key_count, parts *plan)
 static bool deal_keys(const table *index, const int64_t *keys, size_t key_count, parts *plan, int64_t *keys_out)
 {
     for (size_t i = 0; i < key_count; i++) {
-        int64_t key = keys[i];
+        int64_t key = pipeline_read(&keys[i]);
         uint64_t part = table_home(index, hash_key(&index->secret, key)) >> plan->homes_log2;
         uint64_t place = plan->end[part]++;
         if (UNLIKELY(place == plan->begin[part + 1]))

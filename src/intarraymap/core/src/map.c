@@ -451,18 +451,21 @@ void map_erase(iam_map *map, int64_t key, uint32_t number)
     row_left(map, number);
 }
 
+uint32_t map_remove_hashed(iam_map *map, uint64_t hash, int64_t key)
+{
+    uint32_t number = table_erase(&map->hash, hash, key);
+    if (number != IAM_ROW_NONE)
+        row_left(map, number);
+    return number;
+}
+
 uint32_t map_remove(iam_map *map, int64_t key)
 {
-    uint32_t number;
-    if (LIKELY(map->state == MAP_HASH)) {
-        number = table_erase(&map->hash, hash_key(&map->hash.secret, key), key);
-        if (number != IAM_ROW_NONE)
-            row_left(map, number);
-    } else {
-        number = map_locate(map, key);
-        if (number != IAM_ROW_NONE)
-            map_erase(map, key, number);
-    }
+    if (LIKELY(map->state == MAP_HASH))
+        return map_remove_hashed(map, hash_key(&map->hash.secret, key), key);
+    uint32_t number = map_locate(map, key);
+    if (number != IAM_ROW_NONE)
+        map_erase(map, key, number);
     return number;
 }
 

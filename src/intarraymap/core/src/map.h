@@ -58,6 +58,8 @@ static inline iam_status map_find_or_insert_hashed(iam_map *map, uint64_t hash, 
 void map_erase(iam_map *map, int64_t key, uint32_t number);
 /* Removes a key: its row's number, or IAM_ROW_NONE. Cannot fail. */
 uint32_t map_remove(iam_map *map, int64_t key);
+/* The same in state HASH. */
+uint32_t map_remove_hashed(iam_map *map, uint64_t hash, int64_t key);
 /* The key of a present row. */
 int64_t map_key(const iam_map *map, uint32_t number);
 

@@ -38,6 +38,13 @@ typedef struct probe {
     bool flat;
 } probe;
 
+/* One read of a caller's key, whatever the compiler would like: another thread may be writing to it, and a key hashed as one number and
+ * stored as another would break the index. */
+PIPELINE_INLINE int64_t pipeline_read(const int64_t *key)
+{
+    return *(const volatile int64_t *)key;
+}
+
 typedef struct in_flight {
     const bucket *home;
     int64_t key;
@@ -143,7 +150,7 @@ PIPELINE_INLINE void pipeline_hash(const probe *look, const int64_t *keys, size_
     enum { D = PIPELINE_DISTANCE, MASK = PIPELINE_RING - 1 };
     for (size_t i = 0; i < count + 3 * D; i++) {
         if (LIKELY(i < count))
-            pipeline_start(look, &ring[i & MASK], keys[i]);
+            pipeline_start(look, &ring[i & MASK], pipeline_read(&keys[i]));
         if (LIKELY(i - D < count))
             pipeline_match(look, &ring[(i - D) & MASK]);
         if (LIKELY(i - 2 * D < count)) {
@@ -175,7 +182,7 @@ PIPELINE_INLINE void pipeline_direct(const probe *look, const int64_t *keys, siz
     enum { D = PIPELINE_DISTANCE, MASK = PIPELINE_RING - 1 };
     for (size_t i = 0; i < count + D; i++) {
         if (LIKELY(i < count)) {
-            int64_t key = keys[i];
+            int64_t key = pipeline_read(&keys[i]);
             uint32_t number = direct_number(index, key);
             ring[i & MASK].key = key;
             ring[i & MASK].number = number;
@@ -200,7 +207,7 @@ PIPELINE_INLINE void pipeline_plain(const probe *look, const int64_t *keys, size
 {
     for (size_t i = 0; i < count; i++) {
         in_flight flight;
-        uint64_t hash = hash_key(&look->secret, flight.key = keys[i]);
+        uint64_t hash = hash_key(&look->secret, flight.key = pipeline_read(&keys[i]));
         flight.home = probe_home(look, hash);
         flight.row = pipeline_slots(flight.home, flight.tophash = hash_tophash(hash));
         uint32_t number = pipeline_check(look, &flight);
@@ -212,7 +219,7 @@ PIPELINE_INLINE void pipeline_plain(const probe *look, const int64_t *keys, size
 PIPELINE_INLINE void pipeline_any(const iam_map *map, const int64_t *keys, size_t count, pipeline_visit *visit, void *context)
 {
     for (size_t i = 0; i < count; i++) {
-        int64_t key = keys[i];
+        int64_t key = pipeline_read(&keys[i]);
         uint32_t number = map_locate(map, key);
         visit(context, i, key, number, number == IAM_ROW_NONE ? NULL : rows_at(map->rows, number));
     }
