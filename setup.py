@@ -56,6 +56,19 @@ modules = [
 class BuildSideBySide(build_ext):
     """Compile each C file in a thread of its own, and only if it or a header is newer than its object file."""
 
+    def run(self) -> None:
+        # Here and not in setup(), so that making an sdist does not translate anything.
+        translated = cythonize(
+            self.extensions,
+            build_dir="build/cython",
+            include_path=["src"],
+            compiler_directives={"language_level": 3, "autotestdict": False},
+            quiet="-q" in sys.argv,
+        )
+        for module, in_c in zip(self.extensions, translated, strict=True):
+            module.sources, module.depends = in_c.sources, in_c.depends
+        super().run()
+
     def build_extensions(self) -> None:
         compile_all = self.compiler.compile
 
@@ -79,13 +92,7 @@ if user_flags.strip():
     variant += f"-{zlib.crc32(user_flags.encode()):08x}"
 
 setup(
-    ext_modules=cythonize(
-        modules,
-        build_dir="build/cython",
-        include_path=["src"],
-        compiler_directives={"language_level": 3, "autotestdict": False},
-        quiet="-q" in sys.argv,
-    ),
+    ext_modules=modules,
     cmdclass={"build_ext": BuildSideBySide},
     options={"build": {"build_base": f"build/{variant}"}},
 )

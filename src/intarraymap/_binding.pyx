@@ -9,7 +9,7 @@ the core, as _table.pyx describes.
 cimport cython
 cimport numpy as cnp
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -22,6 +22,7 @@ from intarraymap._table cimport (
     AXES_MAX, CLOSE, CLOSED, NEW, READ, STARTING, TRACE_DOMAIN, WHOLE_MAP, WRITE, PyThreadState,
     PyTraceMalloc_Track, PyTraceMalloc_Untrack, Table, fail,
 )
+from intarraymap._result cimport result_give, result_take
 
 import numpy as np
 
@@ -75,7 +76,7 @@ cdef class ResultOwner:
     def __dealloc__(self):
         if self.block != NULL:
             PyTraceMalloc_Untrack(TRACE_DOMAIN, <uintptr_t>self.block)
-            iam_result_release(self.block, self.byte_count)
+            result_give(self.block, self.byte_count)
 
 
 cdef object new_result(cnp.dtype descr, int ndim, const cnp.npy_intp *dims):
@@ -90,10 +91,10 @@ cdef object new_result(cnp.dtype descr, int ndim, const cnp.npy_intp *dims):
     if byte_count < LARGE_RESULT_BYTES:
         return new_array(descr, ndim, dims)
     owner = ResultOwner.__new__(ResultOwner)
-    owner.block = iam_result_allocate(byte_count)
+    owner.byte_count = byte_count
+    owner.block = result_take(&owner.byte_count)
     if owner.block == NULL:
         raise MemoryError(f"a result of {byte_count} bytes: out of memory")
-    owner.byte_count = byte_count
     PyTraceMalloc_Track(TRACE_DOMAIN, <uintptr_t>owner.block, byte_count)
     return array_over(descr, ndim, dims, owner.block, owner, True)
 
@@ -109,13 +110,13 @@ cdef class Binding(Table):
     @property
     def row_shape(self):
         """The shape of every row: always a tuple."""
-        self.usable()
+        self.require_usable()
         return self.shape
 
     @property
     def dtype(self):
         """The dtype of the rows, in native byte order."""
-        self.usable()
+        self.require_usable()
         return self.row_dtype
 
     @property
@@ -139,11 +140,11 @@ cdef class Binding(Table):
     @property
     def read_only(self):
         """Whether writers, and writes through views, are refused."""
-        self.usable()
+        self.require_usable()
         return self.is_read_only
 
     def _index_asked(self):
-        self.usable()
+        self.require_usable()
         return INDEX_NAMES[<int>self.index_asked]
 
     def _describe(self):
@@ -173,21 +174,25 @@ cdef class Binding(Table):
 
     def _fail_after(self, long count):
         """Tests: the request for memory after `count` more fails; -1 never. Returns what was left, -1: it failed."""
-        self.usable()
+        self.require_usable()
         if self.failing == NULL:
             raise RuntimeError("the map was not created with the fail_after option")
         return failing_set(self.failing, count)
 
-    def _overlaps(self, cnp.ndarray array not None):
-        """Whether an array touches memory of the map. The bounds of a strided array count as a whole."""
+    def _is_apart(self, cnp.ndarray out not None, cnp.ndarray keys not None, cnp.ndarray defaults):
+        """Whether memory that is to be written to touches neither the map nor what is read. All C-ordered."""
+        cdef const char *first = cnp.PyArray_BYTES(out)
+        cdef const char *end = first + cnp.PyArray_NBYTES(out)
         cdef bint overlaps
-        low, high = np.lib.array_utils.byte_bounds(array)
-        cdef uintptr_t first = low
-        cdef size_t byte_count = high - low
+        for read in (keys, defaults):
+            if read is not None and cnp.PyArray_BYTES(read) < end and (
+                first < cnp.PyArray_BYTES(read) + cnp.PyArray_NBYTES(read)
+            ):
+                return False
         self.lock_shared()
-        overlaps = iam_map_overlaps(self.map, <void *>first, byte_count)
+        overlaps = iam_map_overlaps(self.map, first, end - first)
         self.unlock_shared()
-        return overlaps
+        return not overlaps
 
     @cython.final
     cdef cnp.ndarray apart(self, cnp.ndarray array):
@@ -289,7 +294,7 @@ cdef class Binding(Table):
     @cython.final
     cdef inline size_t count_of(self, cnp.ndarray keys) except? 0:
         cdef size_t count = cnp.PyArray_SIZE(keys)
-        self.usable()
+        self.require_usable()
         expect(keys, INT64, count, False)
         return count
 
@@ -400,7 +405,7 @@ cdef class Binding(Table):
 
     def _op_defined(self, str op not None):
         """Whether an operation is defined on this map's dtype; KeyError for an unknown one."""
-        self.usable()
+        self.require_usable()
         return iam_op_defined(<iam_op><int>OPS[op], self.kind)
 
     def _update_many(self, cnp.ndarray keys not None, cnp.ndarray rows not None, str op not None):

@@ -5,7 +5,6 @@
 Above it: _binding.pyx, which starts them. Below it: Table and the front header.
 """
 cimport cython
-from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from intarraymap._core cimport *
@@ -49,7 +48,7 @@ cdef class Cursor:
             key = self.keys[self.at]
             if self.what != WALK_KEYS:
                 row = iam_map_row(table.map, self.rows[self.at])
-                status = table.take(token, self.rows[self.at])
+                status = table.take_row(token, self.rows[self.at])
             if status == IAM_OK:
                 self.at += 1
                 self.left -= 1
@@ -63,7 +62,7 @@ cdef class Cursor:
             raise StopIteration
         if self.what == WALK_KEYS:
             return key
-        view = table.view(token, row)
+        view = table.view_of(token, row)
         return view if self.what == WALK_VALUES else (key, view)
 
 
@@ -119,7 +118,7 @@ cdef class Scan:
             found = iam_map_walk(table.map, False, &position, 1, &key, &number) == 1
         if found:
             row = iam_map_row(table.map, number)
-            status = table.take(token, number)
+            status = table.take_row(token, number)
             if status == IAM_OK:
                 self.position = position
         table.unlock_shared()
@@ -128,7 +127,7 @@ cdef class Scan:
         if not found:
             self.finish()
             raise StopIteration
-        return key, table.view(token, row)
+        return key, table.view_of(token, row)
 
 
 cdef Scan scan_over(Table table):

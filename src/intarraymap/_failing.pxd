@@ -19,7 +19,7 @@ cdef extern from * nogil:
         _Atomic long references;
     } failing_state;
 
-    static void failing_drop(failing_state *state)
+    static inline void failing_drop(failing_state *state)
     {
         if (atomic_fetch_sub(&state->references, 1) == 1)
             free(state);
@@ -58,7 +58,7 @@ cdef extern from * nogil:
         (void)bytes;
         return failing_grants(state);
     }
-    static failing_state *failing_create(long fail_after, iam_allocator *allocator_out)
+    static inline failing_state *failing_create(long fail_after, iam_allocator *allocator_out)
     {
         failing_state *state = malloc(sizeof *state);
         if (state != NULL) {
@@ -68,7 +68,7 @@ cdef extern from * nogil:
         }
         return state;
     }
-    static long failing_set(failing_state *state, long fail_after)
+    static inline long failing_set(failing_state *state, long fail_after)
     {
         return atomic_exchange(&state->requests_left, fail_after);
     }

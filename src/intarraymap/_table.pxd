@@ -58,7 +58,7 @@ cdef class Table:
     cdef int adopt(self, iam_map *map, tuple shape, cnp.dtype dtype, iam_kind kind, iam_index index_asked,
                    failing_state *failing) except -1
     # RuntimeError without __init__, ValueError once closed.
-    cdef int usable(self) except -1
+    cdef int require_usable(self) except -1
     # For a few steps: the GIL stays held while the lock is.
     cdef int lock_shared(self) except -1
     cdef void unlock_shared(self) noexcept
@@ -67,9 +67,9 @@ cdef class Table:
     cdef int begin(self, int purpose, size_t count, PyThreadState **thread_out) except -1
     cdef int end(self, int purpose, PyThreadState *thread) except -1
     # Under the lock: the token holds the row back until it goes.
-    cdef iam_status take(self, RowToken token, uint32_t number) noexcept
+    cdef iam_status take_row(self, RowToken token, uint32_t number) noexcept
     # The array over a row that a token holds.
-    cdef object view(self, RowToken token, void *row)
+    cdef object view_of(self, RowToken token, void *row)
 
 
 # The one table between status codes and exceptions.

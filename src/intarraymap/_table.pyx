@@ -155,7 +155,7 @@ cdef class RowToken:
             iam_view_release(&self.held)
 
 
-@cython.no_gc  # its own objects, a dtype and a tuple of ints, are in no cycle; IntArrayMap's __dict__ is Python's affair
+@cython.no_gc  # its own objects, a dtype and a tuple of ints, are in no cycle
 cdef class Table:
     """Owns a C map and has its hot methods. IntArrayMap inherits it, by way of Binding."""
 
@@ -254,7 +254,7 @@ cdef class Table:
 
     # -- The lock, for batches and for other modules
 
-    cdef int usable(self) except -1:
+    cdef int require_usable(self) except -1:
         return usable(self)
 
     cdef int lock_shared(self) except -1:
@@ -299,10 +299,10 @@ cdef class Table:
 
     # -- Views
 
-    cdef iam_status take(self, RowToken token, uint32_t number) noexcept:
+    cdef iam_status take_row(self, RowToken token, uint32_t number) noexcept:
         return take(self, token, number)
 
-    cdef object view(self, RowToken token, void *row):
+    cdef object view_of(self, RowToken token, void *row):
         return view(self, token, row)
 
     # -- One key

@@ -117,25 +117,20 @@ class Batches(Binding[D]):
         numbers, outside, given = coerce.keys(keys)
         defaults = None if default is RAISE else self._defaults(default, numbers)
         found = np.empty(numbers.shape, np.bool_) if return_mask else None
-        if outside is None and out is None:
-            rows = self._get_many(numbers, defaults, None, found)
+        target = None if out is None else self._out(out, numbers, defaults)
+        if outside is None:
+            rows = self._get_many(numbers, defaults, target, found)
         else:
-            target = None if out is None else self._out(out, numbers, defaults)
-            if outside is not None:
-                rows = self._without(self._get_inside, numbers, outside, given, defaults, found)
-            else:
-                rows = self._get_many(numbers, defaults, target, found)
-            if out is not None and target is None:
-                out[...] = rows
-            rows = rows if out is None else out
+            rows = self._without(self._get_inside, numbers, outside, given, defaults, found)
+        if out is not None and rows is not out:
+            out[...] = rows
+            rows = out
         return rows if found is None else (rows, found)
 
     def _defaults(self, default: Any, numbers: Numbers) -> npt.NDArray[D]:
         return coerce.rows(default, numbers.shape, self.row_shape, self.dtype, "default")
 
-    def _out(
-        self, out: npt.NDArray[D], numbers: Numbers, defaults: npt.NDArray[D] | None
-    ) -> npt.NDArray[D] | None:
+    def _out(self, out: npt.NDArray[D], numbers: Numbers, defaults: npt.NDArray[D] | None) -> npt.NDArray[D] | None:
         """Judges `out`: itself if the core may write straight into it, None if that needs a detour."""
         if not isinstance(out, np.ndarray):
             raise TypeError(f"out must be an array, not {type(out).__name__}")
@@ -147,19 +142,14 @@ class Batches(Binding[D]):
         flags = out.flags
         if not flags.writeable:
             raise ValueError("out is read-only")
-        if not (flags.c_contiguous and flags.aligned) or self._overlaps(out) or np.may_share_memory(out, numbers):
-            return None
-        return None if defaults is not None and np.may_share_memory(out, defaults) else out
+        straight = flags.c_contiguous and flags.aligned and self._is_apart(out, numbers, defaults)
+        return out if straight else None
 
-    def _get_inside(
-        self, numbers: Numbers, defaults: npt.NDArray[D] | None
-    ) -> tuple[npt.NDArray[D], Mask]:
+    def _get_inside(self, numbers: Numbers, defaults: npt.NDArray[D] | None) -> tuple[npt.NDArray[D], Mask]:
         found = np.empty(numbers.shape, np.bool_)
         return self._get_many(numbers, defaults, None, found), found
 
-    def _pop_inside(
-        self, numbers: Numbers, defaults: npt.NDArray[D] | None
-    ) -> tuple[npt.NDArray[D], Mask]:
+    def _pop_inside(self, numbers: Numbers, defaults: npt.NDArray[D] | None) -> tuple[npt.NDArray[D], Mask]:
         return self._pop_many(numbers, defaults), np.ones(numbers.shape, np.bool_)
 
     def _without(

@@ -315,6 +315,10 @@ def _spread(array: Array, key_shape: Shape, what: str) -> Array:
         raise ValueError(f"{what} of shape {array.shape} don't broadcast to the shape of keys, {key_shape}") from None
 
 
+# Python numbers that ndarray.fill takes by value or refuses with OverflowError, as we do: the common scalars, fast.
+_FILLS: Final = {"d": (int, float), "D": (int, float, complex)} | {char: (int,) for char in "bhilqBHILQ"}
+
+
 # ---- Rows -----------------------------------------------------------------------------------------------------------
 
 
@@ -325,6 +329,13 @@ def row(value: Any, shape: Shape, row_dtype: np.dtype[Any], what: str = "row") -
 
 def rows(value: Any, key_shape: Shape, shape: Shape, row_dtype: np.dtype[Any], what: str = "rows") -> Array:
     """Exact rows: of shape S + row_shape, or one row of shape row_shape (from one row or a scalar)."""
+    if type(value) in _FILLS.get(row_dtype.char, ()):
+        try:
+            one = np.empty(shape, row_dtype)
+            one.fill(value)
+            return one
+        except OverflowError:
+            pass  # said in our own words below
     array, by_value = find_numbers(value, what, row_dtype)
     given = array.shape
     if given == key_shape + shape:
@@ -525,6 +536,6 @@ def numbers_equal(a: Array, b: Array) -> bool:
 def _equal_exactly(integers: Array, floats: Array) -> bool:
     """For integers and floats that are equal once the integers are rounded to float64: whether nothing was rounded."""
     real = np.asarray(floats.real, np.float64)
-    if real.size == 0 or np.abs(real).max() <= 2.0**53:
+    if real.size == 0 or np.abs(real).max() < 2.0**53:
         return True
     return bool((integers.astype(object) == np.frompyfunc(int, 1, 1)(real)).all())

@@ -62,6 +62,8 @@ typedef struct failing {
     _Atomic int64_t refused;       /* requests that did not */
     _Atomic int64_t alive;         /* blocks */
     _Atomic bool refuses_ranges;   /* no address space is reserved */
+    _Atomic bool refuses_once;     /* after one refusal all requests succeed again */
+    _Atomic size_t block_most;     /* bytes of the largest block that is granted */
 } failing;
 
 #define FAILING_NEVER (-1)
@@ -73,6 +75,8 @@ static inline bool failing_grants(failing *state)
         return true;
     if (left == 0) {
         atomic_fetch_add(&state->refused, 1);
+        if (atomic_load(&state->refuses_once))
+            atomic_store(&state->until_failure, FAILING_NEVER);
         return false;
     }
     atomic_store(&state->until_failure, left - 1);
@@ -82,7 +86,7 @@ static inline bool failing_grants(failing *state)
 static inline void *failing_allocate(void *state_in, size_t bytes, size_t alignment, bool zeroed)
 {
     failing *state = state_in;
-    if (!failing_grants(state))
+    if (bytes > atomic_load(&state->block_most) || !failing_grants(state))
         return NULL;
     void *block = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (block == NULL)
@@ -118,6 +122,8 @@ static inline iam_allocator failing_allocator(failing *state)
     atomic_store(&state->refused, 0);
     atomic_store(&state->alive, 0);
     atomic_store(&state->refuses_ranges, false);
+    atomic_store(&state->refuses_once, false);
+    atomic_store(&state->block_most, SIZE_MAX);
     return (iam_allocator){state, failing_allocate, failing_release, failing_may_reserve, failing_may};
 }
 

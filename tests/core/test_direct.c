@@ -1,5 +1,5 @@
-/* test_direct.c: the direct index through a map that has it: keys of every sign, pages that come and go at either end, the
- * directory as a ring, what views and blocks keep, D1-D4. */
+/* test_direct.c: the direct index through a map that has it: keys of every sign, pages that come and go at either end,
+ * the directory as a ring, what views and blocks keep, D1-D4. */
 #define _DEFAULT_SOURCE
 #include "harness.h"
 
@@ -246,8 +246,8 @@ static void test_sliding_windows(void)
     slide(64, 0, 1, 1, 60000, true); /* each page is empty before the next one comes */
 }
 
-/* Regression: the directory's ends moved on by at most 64 pages per call, so that a window sliding by large batches left
- * its beginning behind. */
+/* Regression: the directory's ends moved on by at most 64 pages per call, so that a window sliding by large batches
+ * left its beginning behind. */
 static void test_window_sliding_by_batches(void)
 {
     enum { BATCH = 20000, ROUNDS = 30 };

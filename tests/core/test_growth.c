@@ -142,7 +142,7 @@ static void split_long_chain(unsigned ones_of_four)
     static int64_t keys[KEYS];
     room r;
     room_begin(&r, hash_begin(4, 0, 0), false);
-    EXPECT(table_reserve(&r.index, &r.memory, BUCKETS * TABLE_LOAD_HALVES / 2, true));
+    EXPECT(table_reserve(&r.index, &r.memory, BUCKETS * TABLE_LOAD_HALVES / 2, SEGMENTS_EXACT));
     EXPECT(r.index.bucket_count == BUCKETS && r.index.level == BUCKETS);
     int64_t tried = 0;
     for (uint64_t i = 0; i < KEYS; i++) {
@@ -151,7 +151,7 @@ static void split_long_chain(unsigned ones_of_four)
         EXPECT(insert(&r, keys[i], i));
     }
     EXPECT(r.index.bucket_count == BUCKETS && table_longest_chain(&r.index) == KEYS / BUCKET_SLOTS);
-    EXPECT(segments_reserve(&r.index.buckets, &r.memory, 16 * BUCKETS, false));
+    EXPECT(segments_reserve(&r.index.buckets, &r.memory, 16 * BUCKETS, SEGMENTS_AHEAD));
     uint64_t top = r.index.overflow_top, requests = atomic_load(&r.memory.request_count);
     atomic_store(&r.state.until_failure, 0);
     for (uint64_t bucket_count = BUCKETS + 1; bucket_count <= 16 * BUCKETS; bucket_count++) {
@@ -208,7 +208,7 @@ static void test_growth_waits_for_memory(void)
     for (; key_count < 500; key_count++)
         EXPECT(insert(&r, key_of(key_count), key_count));
     EXPECT(table_reserve_overflow(&r.index, &r.memory));
-    EXPECT(segments_reserve(&r.index.overflow, &r.memory, 500, true));
+    EXPECT(segments_reserve(&r.index.overflow, &r.memory, 500, SEGMENTS_EXACT));
     atomic_store(&r.state.until_failure, 0);
     while (key_count < 3000) {
         EXPECT(insert(&r, key_of(key_count), key_count));

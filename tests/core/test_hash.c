@@ -201,7 +201,7 @@ static void measure_spread(int pattern, uint64_t seed, uint64_t key_count, sprea
     uint64_t state = seed;
     alloc_begin(&memory, &(iam_options){0});
     table_begin(&index, hash_begin(seed, 0, 0), false, 1 << 20);
-    EXPECT(table_reserve(&index, &memory, key_count, true));
+    EXPECT(table_reserve(&index, &memory, key_count, SEGMENTS_EXACT));
     uint64_t bucket_count = index.bucket_count;
     for (uint64_t i = 0; i < key_count; i++) {
         int64_t key = pattern_key(pattern, i, &state);

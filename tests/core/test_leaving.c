@@ -140,7 +140,8 @@ static void test_anything_in_the_midst_of_it(void)
         uint64_t state = round;
         for (int step = 0; map->state == MAP_LEAVING; step++, leaving_steps++) {
             uint64_t random = harness_random(&state);
-            int64_t key = random % 8 == 0 ? FAR + (int64_t)(random >> 32) % 100 : (int64_t)(random >> 32) % (KEYS + 1000);
+            int64_t key =
+                random % 8 == 0 ? FAR + (int64_t)(random >> 32) % 100 : (int64_t)(random >> 32) % (KEYS + 1000);
             int64_t keys[BATCH];
             double rows[BATCH][ROW] = {{0}};
             uint8_t flags[BATCH];
@@ -350,8 +351,18 @@ static void test_no_pattern_flips_it_back_and_forth(void)
     destroy(map);
 }
 
-enum batch_shape { ASCENDING, DESCENDING, SHUFFLED, CLUSTERS, SPARSE, FEW_SPARSE, MANY_TIMES, MANY_TIMES_SPARSE, SHAPES };
-enum { BATCH = 60000 };
+enum batch_shape {
+    ASCENDING,
+    DESCENDING,
+    SHUFFLED,
+    CLUSTERS,
+    SPARSE,
+    FEW_SPARSE,
+    MANY_TIMES,
+    MANY_TIMES_SPARSE,
+    SHAPES
+};
+enum { BATCH = 30000 };
 
 static int64_t batch_key(enum batch_shape shape, uint64_t i, uint64_t *state)
 {
@@ -363,7 +374,7 @@ static int64_t batch_key(enum batch_shape shape, uint64_t i, uint64_t *state)
         return -(int64_t)i;
     case SHUFFLED: /* a permutation of [0, BATCH) */
         return (int64_t)(i * 7919 % BATCH);
-    case CLUSTERS: /* 20 runs of 3000, taken in turns */
+    case CLUSTERS: /* 20 runs of 1500, taken in turns */
         return (int64_t)(i % 20) * 1000000 + (int64_t)(i / 20);
     case SPARSE:
         return (int64_t)random;
@@ -376,8 +387,8 @@ static int64_t batch_key(enum batch_shape shape, uint64_t i, uint64_t *state)
     }
 }
 
-/* The first batch is judged as a whole. Regression: it was, and then judged again key by key, so that a shuffled one left
- * the direct index after the first few keys. */
+/* The first batch is judged as a whole. Regression: it was, and then judged again key by key, so that a shuffled one
+ * left the direct index after the first few keys. */
 static void test_the_first_batch_is_judged_as_a_whole(void)
 {
     static int64_t keys[BATCH], numbers[BATCH];
@@ -460,7 +471,8 @@ static int64_t promised_key(int pattern, uint64_t i, uint64_t capacity, uint64_t
     }
 }
 
-/* The first `capacity` insertions allocate nothing, whatever the keys. Regression: only dense or scattered ones kept to it. */
+/* The first `capacity` insertions allocate nothing, whatever the keys. Regression: only dense or scattered ones kept to
+ * it. */
 static void test_capacity_is_a_promise(void)
 {
     for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_HASH; index++)

@@ -264,7 +264,8 @@ static void lock_map(const iam_map *map, bool exclusive)
         iam_map_wait(map, exclusive, 1000);
 }
 
-/* Adds 1 to all items of many rows, inserting them as it goes; deletes nothing, so that every addition can be counted. */
+/* Adds 1 to all items of many rows, inserting them as it goes; deletes nothing, so that every addition can be counted.
+ */
 static void *add_rows(void *state)
 {
     visitor *self = state;

@@ -1,4 +1,5 @@
-/* test_ops.c: every kind and operation against arithmetic written out plainly, item by item; and the same through a map. */
+/* test_ops.c: every kind and operation against arithmetic written out plainly, item by item; and the same through a
+ * map. */
 #include "harness.h"
 
 #include "ops.h"
@@ -248,12 +249,14 @@ static bool same_item(iam_kind kind, iam_op op, const void *left, const void *ri
 /* Bits that are likely to go wrong, in the width of the kind or of a part of it, or random ones. */
 static void write_random_item(iam_kind kind, uint64_t *state, void *item_out)
 {
-    static const uint64_t integers[] = {0, 1, 2, 3, UINT64_MAX, UINT64_MAX - 1, 0x80, 0x7f, 0x8000, 0x7fff, 0x80000000u,
-                                        0x7fffffff, (uint64_t)1 << 63, INT64_MAX, 0xffff, 0xff, 46341, 3037000500u};
+    static const uint64_t integers[] = {0,      1,      2,      3,           UINT64_MAX, UINT64_MAX - 1,    0x80,
+                                        0x7f,   0x8000, 0x7fff, 0x80000000u, 0x7fffffff, (uint64_t)1 << 63, INT64_MAX,
+                                        0xffff, 0xff,   46341,  3037000500u};
     static const uint16_t halves[] = {0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x3c00, 0xbc00, 0x7bff,
                                       0xfbff, 0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xfe55, 0x4c00, 0x1400};
-    static const uint32_t floats[] = {0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000, 0x3f800000, 0xbf800000,
-                                      0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0xffc12345};
+    static const uint32_t floats[] = {0x00000000, 0x80000000, 0x00000001, 0x807fffff, 0x00800000,
+                                      0x3f800000, 0xbf800000, 0x7f7fffff, 0xff7fffff, 0x7f800000,
+                                      0xff800000, 0x7fc00000, 0x7f800001, 0xffc12345};
     static const uint64_t doubles[] = {0,
                                        (uint64_t)1 << 63,
                                        1,

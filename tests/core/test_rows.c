@@ -1,5 +1,5 @@
-/* test_rows.c: row numbers: what becomes of a row (FREE, LIVE, HELD, RETURNED as rows.h draws them), views from any thread,
- * blocks, walking, R1-R3. */
+/* test_rows.c: row numbers: what becomes of a row (FREE, LIVE, HELD, RETURNED as rows.h draws them), views from any
+ * thread, blocks, walking, R1-R3. */
 #include "harness.h"
 
 #include "rows.h"
@@ -178,11 +178,12 @@ static void test_views_released_before_the_key_goes(void)
     room_end(&r);
 }
 
-/* A page of 128 rows as the direct index has them: a row can come back to life at its place while it is held or queued. */
+/* A page of 128 rows as the direct index has them: a row can come back to life at its place while it is held or queued.
+ */
 static void page_begin(room *r)
 {
     room_begin(r);
-    EXPECT(rows_reserve(r->rows, 128, false, false) && rows_take_run(r->rows, 128) == 0);
+    EXPECT(rows_reserve(r->rows, 128, false, SEGMENTS_AHEAD) && rows_take_run(r->rows, 128) == 0);
 }
 
 static void test_direct_row_comes_back_while_held(void)
@@ -400,7 +401,7 @@ static void test_first_and_last_walk_across_words(void)
     room r;
     room_begin(&r);
     EXPECT(rows_first(r.rows, 0) == UINT64_MAX && rows_last(r.rows, UINT64_MAX) == UINT64_MAX);
-    EXPECT(rows_reserve(r.rows, ROWS, false, false));
+    EXPECT(rows_reserve(r.rows, ROWS, false, SEGMENTS_AHEAD));
     rows_take_run(r.rows, ROWS);
     EXPECT(rows_first(r.rows, 0) == UINT64_MAX && rows_last(r.rows, ROWS) == UINT64_MAX);
     for (int i = 0; i < MARKED; i++)
@@ -430,7 +431,7 @@ static void test_bound_comes_down(void)
     enum { ROWS = 1 << 18, KEPT = 1 << 12 };
     room r;
     room_begin(&r);
-    EXPECT(rows_reserve(r.rows, ROWS, false, true));
+    EXPECT(rows_reserve(r.rows, ROWS, false, SEGMENTS_EXACT));
     rows_take_run(r.rows, ROWS);
     for (uint32_t i = 0; i < ROWS; i++)
         rows_mark(r.rows, i);

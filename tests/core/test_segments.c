@@ -37,9 +37,9 @@ static void room_end(room *r)
     EXPECT(r->array.item_count == 0 && r->array.range == NULL && r->array.block_count == 0);
 }
 
-static void reserve(room *r, uint64_t item_count, bool bulk)
+static void reserve(room *r, uint64_t item_count, segments_how how)
 {
-    EXPECT(segments_reserve(&r->array, &r->memory, item_count, bulk));
+    EXPECT(segments_reserve(&r->array, &r->memory, item_count, how));
     EXPECT(r->array.item_count >= item_count);
     expect_valid(r);
 }
@@ -54,7 +54,7 @@ static void grow_item_by_item(size_t item_bytes, bool ranges, bool expect_range)
     room r;
     room_begin(&r, item_bytes, 1 << 20, ranges);
     for (uint64_t i = 0; i < ITEMS; i++) {
-        reserve(&r, i + 1, false);
+        reserve(&r, i + 1, SEGMENTS_AHEAD);
         unsigned char *item = segments_at(&r.array, i);
         address[i] = item;
         EXPECT(item[0] == 0 && memcmp(item, item + 1, item_bytes - 1) == 0);
@@ -80,11 +80,11 @@ static void test_blocks_are_as_large_as_all_before(void)
 {
     room r;
     room_begin(&r, 8, 1 << 20, false);
-    reserve(&r, 1, false);
+    reserve(&r, 1, SEGMENTS_AHEAD);
     EXPECT(r.array.item_count == 8 && r.array.block_count == 1); /* so that runs begin at multiples of eight */
-    reserve(&r, 9, false);
+    reserve(&r, 9, SEGMENTS_AHEAD);
     EXPECT(r.array.item_count == 16 && r.array.low_count == 8);
-    reserve(&r, 100, false);
+    reserve(&r, 100, SEGMENTS_AHEAD);
     EXPECT(r.array.item_count == 128 && r.array.low_count == 64 && r.array.block_count == 5);
     for (uint64_t i = 0; i < 128; i++) {
         uint32_t block = segments_block_of(&r.array, i);
@@ -94,28 +94,47 @@ static void test_blocks_are_as_large_as_all_before(void)
     room_end(&r);
     /* Made at one go, it is one block. */
     room_begin(&r, 8, 1 << 20, false);
-    reserve(&r, 100, false);
+    reserve(&r, 100, SEGMENTS_AHEAD);
     EXPECT(r.array.item_count == 128 && r.array.block_count == 1);
     room_end(&r);
 }
 
-static void test_range_commits_a_little_ahead_and_bulk_exactly(void)
+static void test_range_commits_a_little_ahead_or_exactly(void)
 {
     room r;
     room_begin(&r, 64, 1 << 20, true);
-    reserve(&r, 1025, false); /* 64 KiB and an item: the range from the start */
+    reserve(&r, 1025, SEGMENTS_AHEAD); /* 64 KiB and an item: the range from the start */
     EXPECT(r.array.range != NULL && r.array.block_count == 0 && r.array.low_count == 0);
     EXPECT(r.array.item_count > 1025 && r.array.item_count <= 1025 + 4096);
     uint64_t requests = atomic_load(&r.memory.request_count);
-    reserve(&r, r.array.item_count, false);
+    reserve(&r, r.array.item_count, SEGMENTS_AHEAD);
     EXPECT(atomic_load(&r.memory.request_count) == requests);
-    reserve(&r, 100001, true);
+    reserve(&r, 100001, SEGMENTS_EXACT);
     EXPECT(r.array.item_count == 100001);
-    reserve(&r, 1 << 20, true);
+    reserve(&r, 1 << 20, SEGMENTS_EXACT);
     EXPECT(r.array.item_count == r.array.item_count_max);
     /* The range is all there will ever be. */
-    EXPECT(!segments_reserve(&r.array, &r.memory, (1 << 20) + 1, false));
+    EXPECT(!segments_reserve(&r.array, &r.memory, (1 << 20) + 1, SEGMENTS_AHEAD));
     expect_valid(&r);
+    room_end(&r);
+}
+
+/* Pages asked for at one go are zeros like any others. */
+static void test_touched_room(void)
+{
+    room r;
+    room_begin(&r, 64, 1 << 20, true);
+    reserve(&r, 20, SEGMENTS_TOUCH);
+    reserve(&r, 100000, SEGMENTS_TOUCH);
+    EXPECT(r.array.item_count == 100000 && r.array.range != NULL);
+    for (uint64_t i = 0; i < 100000; i++) {
+        uint64_t *item = segments_at(&r.array, i);
+        EXPECT(item[0] == 0 && item[7] == 0);
+        item[0] = item[7] = i;
+    }
+    reserve(&r, 200000, SEGMENTS_TOUCH);
+    for (uint64_t i = 0; i < 200000; i++)
+        EXPECT(*(uint64_t *)segments_at(&r.array, i) == (i < 100000 ? i : 0));
     room_end(&r);
 }
 
@@ -123,7 +142,7 @@ static void test_more_than_was_foreseen_goes_on_in_blocks(void)
 {
     room r;
     room_begin(&r, 128, 600, true); /* address space for 75 KiB at most */
-    reserve(&r, 700, false);
+    reserve(&r, 700, SEGMENTS_AHEAD);
     EXPECT(r.array.range == NULL && r.array.block_count == 1);
     room_end(&r);
 }
@@ -133,7 +152,7 @@ static void test_switch_off_ranges(void)
     room r;
     room_begin(&r, 128, 1 << 20, true);
     r.memory.reserve_allowed = false; /* options.reserve = IAM_OFF */
-    reserve(&r, 5000, false);
+    reserve(&r, 5000, SEGMENTS_AHEAD);
     EXPECT(r.array.range == NULL);
     room_end(&r);
 }
@@ -146,7 +165,7 @@ static void expect_refused(room *r, uint64_t item_count, int64_t until_failure)
     uint64_t bytes = atomic_load(&r->memory.bytes);
     int64_t alive = atomic_load(&r->state.alive);
     atomic_store(&r->state.until_failure, until_failure);
-    EXPECT(!segments_reserve(&r->array, &r->memory, item_count, false));
+    EXPECT(!segments_reserve(&r->array, &r->memory, item_count, SEGMENTS_AHEAD));
     atomic_store(&r->state.until_failure, FAILING_NEVER);
     EXPECT(r->array.item_count == before.item_count && r->array.item_count_max == before.item_count_max);
     EXPECT(r->array.low_count == before.low_count && r->array.high == before.high);
@@ -161,15 +180,15 @@ static void test_refusals_leave_it_as_it_was(void)
     room_begin(&r, 64, 1 << 20, true);
     expect_refused(&r, 1, 0);    /* the first block */
     expect_refused(&r, 2000, 0); /* the first commit of a range, nothing before it */
-    reserve(&r, 20, false);
+    reserve(&r, 20, SEGMENTS_AHEAD);
     *(uint64_t *)segments_at(&r.array, 19) = 1234;
     expect_refused(&r, 33, 0);   /* a further block */
     expect_refused(&r, 2000, 0); /* the first commit of a range, blocks before it */
     EXPECT(*(uint64_t *)segments_at(&r.array, 19) == 1234);
-    reserve(&r, 2000, false);
+    reserve(&r, 2000, SEGMENTS_AHEAD);
     EXPECT(r.array.range != NULL && *(uint64_t *)segments_at(&r.array, 19) == 1234);
     expect_refused(&r, 100000, 0); /* a further commit */
-    reserve(&r, 100000, false);
+    reserve(&r, 100000, SEGMENTS_AHEAD);
     room_end(&r);
 }
 
@@ -179,10 +198,10 @@ static void test_blocks_before_the_refused_one_are_given_back(void)
 {
     room r;
     room_begin(&r, 64, 1 << 20, false);
-    reserve(&r, 8, false);
+    reserve(&r, 8, SEGMENTS_AHEAD);
     for (int granted = 0; granted < 7; granted++)
         expect_refused(&r, 1000, granted); /* 16, 32 ... 1024: seven more blocks */
-    reserve(&r, 1000, false);
+    reserve(&r, 1000, SEGMENTS_AHEAD);
     room_end(&r);
 }
 
@@ -210,7 +229,7 @@ static void test_runs_lie_side_by_side(void)
         room r;
         room_begin(&r, 24, 1 << 20, ranges);
         for (uint64_t grown = 5; grown < 5000; grown = grown * 2 + 3)
-            reserve(&r, grown, false);
+            reserve(&r, grown, SEGMENTS_AHEAD);
         int run_count = 0;
         for (uint64_t i = 0; i < r.array.item_count;) {
             uint64_t end = segments_run_end(&r.array, i);
@@ -232,8 +251,8 @@ static void test_give_back_reads_as_zeros(void)
     enum { ITEMS = 4096, BEGIN = 1000, END = 3000 };
     room r;
     room_begin(&r, 64, 1 << 20, true);
-    reserve(&r, 100, false); /* blocks first: the range begins in the midst of items */
-    reserve(&r, ITEMS, true);
+    reserve(&r, 100, SEGMENTS_AHEAD); /* blocks first: the range begins in the midst of items */
+    reserve(&r, ITEMS, SEGMENTS_EXACT);
     for (uint64_t i = 0; i < ITEMS; i++)
         memset(segments_at(&r.array, i), 0xff, 64);
     EXPECT(segments_give_back(&r.array, 0, r.array.low_count) == 0); /* blocks stay */
@@ -257,8 +276,8 @@ static void test_overlaps(void)
     char elsewhere[64];
     room_begin(&r, 64, 1 << 20, true);
     EXPECT(!segments_overlaps(&r.array, elsewhere, elsewhere + 64));
-    reserve(&r, 100, false);
-    reserve(&r, 5000, false);
+    reserve(&r, 100, SEGMENTS_AHEAD);
+    reserve(&r, 5000, SEGMENTS_AHEAD);
     const uint64_t probes[] = {0, 5, 127, 128, 4999};
     for (int i = 0; i < 5; i++) {
         char *item = segments_at(&r.array, probes[i]);
@@ -291,7 +310,8 @@ int main(void)
 {
     RUN(test_items_never_move);
     RUN(test_blocks_are_as_large_as_all_before);
-    RUN(test_range_commits_a_little_ahead_and_bulk_exactly);
+    RUN(test_range_commits_a_little_ahead_or_exactly);
+    RUN(test_touched_room);
     RUN(test_more_than_was_foreseen_goes_on_in_blocks);
     RUN(test_switch_off_ranges);
     RUN(test_refusals_leave_it_as_it_was);

@@ -107,7 +107,7 @@ static void test_one_tag_eight_keys(void)
 {
     room r;
     room_begin(&r, hash_begin(9, 0, 0));
-    EXPECT(table_reserve(&r.index, &r.memory, 100, true));
+    EXPECT(table_reserve(&r.index, &r.memory, 100, SEGMENTS_EXACT));
     EXPECT(r.index.bucket_count == 16);
     int64_t tried = 0, keys[10];
     for (int i = 0; i < 10; i++)
@@ -138,7 +138,7 @@ static void test_overflow_buckets_are_used_again(void)
     enum { KEYS = 200 };
     room r;
     room_begin(&r, hash_begin(9, 0, 0));
-    EXPECT(table_reserve(&r.index, &r.memory, 6 * 64, true));
+    EXPECT(table_reserve(&r.index, &r.memory, 6 * 64, SEGMENTS_EXACT));
     int64_t tried = 0, keys[2][KEYS];
     for (int bucket_of = 0; bucket_of < 2; bucket_of++)
         for (int i = 0; i < KEYS; i++)
@@ -173,7 +173,7 @@ static void test_reserved_room_needs_no_memory(void)
         for (uint64_t seed = 0; seed < 60; seed++) {
             room r;
             room_begin(&r, hash_begin(seed, 0, 0));
-            EXPECT(table_reserve(&r.index, &r.memory, key_count, true));
+            EXPECT(table_reserve(&r.index, &r.memory, key_count, SEGMENTS_EXACT));
             uint64_t bucket_count = r.index.bucket_count;
             atomic_store(&r.state.until_failure, 0);
             for (uint64_t i = 0; i < key_count; i++)
@@ -196,9 +196,9 @@ static void test_reserve_grows_a_table_in_use(void)
     for (uint32_t i = 0; i < KEYS; i++)
         EXPECT(insert(&r, i, i));
     uint64_t grown = r.index.bucket_count;
-    EXPECT(table_reserve(&r.index, &r.memory, 100, true)); /* less than there is: nothing */
+    EXPECT(table_reserve(&r.index, &r.memory, 100, SEGMENTS_EXACT)); /* less than there is: nothing */
     EXPECT(r.index.bucket_count == grown);
-    EXPECT(table_reserve(&r.index, &r.memory, 6500, true));
+    EXPECT(table_reserve(&r.index, &r.memory, 6500, SEGMENTS_EXACT));
     EXPECT(r.index.bucket_count == 1000);
     expect_valid(&r);
     for (uint32_t i = 0; i < KEYS; i++)
@@ -211,7 +211,7 @@ static void test_refused_room_changes_nothing(void)
     room r;
     room_begin(&r, hash_begin(2, 0, UINT64_MAX)); /* one chain */
     atomic_store(&r.state.until_failure, 0);
-    EXPECT(!table_reserve(&r.index, &r.memory, 100, true));
+    EXPECT(!table_reserve(&r.index, &r.memory, 100, SEGMENTS_EXACT));
     EXPECT(!insert(&r, 1, 1) && r.index.key_count == 0 && r.index.bucket_count == 0);
     atomic_store(&r.state.until_failure, FAILING_NEVER);
     uint32_t key_count = 0;

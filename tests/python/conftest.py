@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Verbosity, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from model import ANY_KEY_KINDS, EXACT_KINDS, KINDS, build_case, build_map  # noqa: E402
+from model import ANY_KEY_KINDS, EXACT_KINDS, KINDS, build_case, build_map
 
 COMMON = {
     "deadline": None,

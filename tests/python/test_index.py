@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from model import (
@@ -25,11 +27,12 @@ DIRECT_FREE_BYTES = 256 * 1024  # below this, auto may stay direct however spars
 SLACK_BYTES = 64 * 1024
 
 
+@functools.cache
 def hash_bytes(count: int, row_items: int = 3) -> int:
     """What a hash map of so many rows needs."""
-    m = IntArrayMap(row_items, index="hash")
+    m, row = IntArrayMap(row_items, index="hash"), np.zeros(row_items)
     for key in range(count):
-        m[key * 7919] = 0.0
+        m[key * 7919] = row
     return m.nbytes
 
 

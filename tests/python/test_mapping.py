@@ -740,7 +740,7 @@ class TestClose:
             with pytest.raises(ValueError):
                 list(view)
             with pytest.raises(ValueError):
-                (1, 2) in view if view is items else 1 in view  # noqa: B015
+                (1, 2) in view if view is items else 1 in view
 
     def test_as_another_map(self, make_map):
         m, closed = make_map(keys=[1]), make_map(keys=[2])

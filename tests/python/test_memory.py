@@ -13,7 +13,6 @@ from model import FAR_KEY, KINDS, assert_same, bits, build_case, build_map, copy
 
 from intarraymap import IntArrayMap
 
-
 #: Maps whose allocator can be told to fail.
 FAILING = {"fail_after": -1}
 
@@ -388,7 +387,7 @@ WRITES = {
     "update_many": lambda m: m.update_many(np.concatenate([np.arange(80), np.arange(20_000, 26_000)]), 3.0, "mul"),
     "add_at": lambda m: m.add_at(np.concatenate([np.arange(80), np.arange(20_000, 26_000)]), 1, 3.0),
     "ensure_many": lambda m: m.ensure_many(np.arange(20_000, 26_000), 4.0),
-    "update": lambda m: m.update({key: 5.0 for key in range(20_000, 22_000)}),
+    "update": lambda m: m.update(dict.fromkeys(range(20000, 22000), 5.0)),
     "merge": lambda m: m.merge(build_map("hash", keys=range(20_000, 24_000)), "add"),
     "merge itself": lambda m: m.merge(m, "add"),
     "ior": lambda m: m.__ior__(build_map("hash", keys=range(20_000, 24_000))),

@@ -129,6 +129,20 @@ void alloc_advise_huge(alloc *memory, char *begin, char *end)
 #endif
 }
 
+void alloc_populate(char *begin, char *end)
+{
+#if defined(__linux__) && !defined(MADV_POPULATE_WRITE)
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; older kernels answer EINVAL */
+#endif
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t first = (uintptr_t)begin & ~(uintptr_t)(PAGE_BYTES - 1);
+    uintptr_t last = ((uintptr_t)end + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1);
+    madvise((void *)first, last - first, MADV_POPULATE_WRITE);
+#else
+    (void)begin, (void)end;
+#endif
+}
+
 size_t alloc_give_back(char *begin, char *end)
 {
 #ifdef __linux__

@@ -37,6 +37,8 @@ bool alloc_commit(alloc *memory, size_t bytes);
 void alloc_uncommit(alloc *memory, size_t bytes);
 /* Asks for huge pages in the whole huge pages inside [begin, end); a hint. */
 void alloc_advise_huge(alloc *memory, char *begin, char *end);
+/* Makes the pages of [begin, end) present at one go, where the system knows how; a hint. */
+void alloc_populate(char *begin, char *end);
 /* Gives the whole small pages inside [begin, end) of a range back; they read as zeros afterwards. Returns the bytes
  * given back. */
 size_t alloc_give_back(char *begin, char *end);

@@ -113,13 +113,17 @@ bool build_index(iam_map *map, const int64_t *keys, size_t key_count)
         return false;
     parts plan;
     uint64_t share_total = plan_shares(index, key_count, &plan);
-    plan.keys = alloc_block(&map->memory, share_total, sizeof *plan.keys, false);
+    /* Rows come last, so the keys are dealt into their place; rows too small for that need memory of their own. */
+    bool in_rows = rows->row_store.low_count == 0 &&
+                   share_total <= rows->row_store.item_count * map->row_bytes / sizeof *plan.keys;
+    plan.keys = in_rows ? rows_at(rows, 0) : alloc_block(&map->memory, share_total, sizeof *plan.keys, false);
     if (plan.keys == NULL)
         return false;
     bool built = deal_keys(index, keys, key_count, &plan, rows_key(rows, 0));
     for (uint32_t part = 0; part < plan.part_count && built; part++)
         built = fill_part(index, &map->memory, plan.keys + plan.begin[part], plan.end[part] - plan.begin[part]);
-    alloc_release(&map->memory, plan.keys, share_total, sizeof *plan.keys);
+    if (!in_rows)
+        alloc_release(&map->memory, plan.keys, share_total, sizeof *plan.keys);
     if (!built) {
         table_clear(index);
         return false;

@@ -171,7 +171,7 @@ static bool grow_ring(direct *index, alloc *memory, uint64_t span)
 
 bool direct_reserve(direct *index, iam_rows *rows, uint64_t page_count)
 {
-    return segments_reserve(&index->page_of, &rows->memory, page_count, true) &&
+    return segments_reserve(&index->page_of, &rows->memory, page_count, SEGMENTS_EXACT) &&
            (page_count > RING_SPAN_MOST || grow_ring(index, &rows->memory, page_count));
 }
 
@@ -182,7 +182,7 @@ bool direct_has_room(const direct *index, int64_t key, uint64_t page_count)
     return index->ring != NULL && span <= index->ring_mask + 1 && (index->id_free != 0 || index->id_count < page_count);
 }
 
-iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk)
+iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, segments_how how)
 {
     uint64_t page = direct_place(key) >> index->page_log2;
     uint64_t page_rows = (uint64_t)1 << index->page_log2;
@@ -196,8 +196,8 @@ iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk
         if ((id + 1) << index->page_log2 > IAM_ROWS_MAX)
             return IAM_TOO_MANY_ROWS;
         CHECK(rows->used_count == id << index->page_log2);
-        if (!segments_reserve(&index->page_of, &rows->memory, id + 1, bulk) ||
-            !rows_reserve(rows, (id + 1) << index->page_log2, false, bulk))
+        if (!segments_reserve(&index->page_of, &rows->memory, id + 1, how) ||
+            !rows_reserve(rows, (id + 1) << index->page_log2, false, how))
             return IAM_NO_MEMORY;
     }
     if (!grow_ring(index, &rows->memory, span))

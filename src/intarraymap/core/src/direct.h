@@ -93,7 +93,7 @@ uint64_t direct_bytes_for(const direct *index, const iam_rows *rows, const int64
 /* Whether the page of `key` can be made within what direct_reserve made for `page_count` pages. */
 bool direct_has_room(const direct *index, int64_t key, uint64_t page_count);
 /* Makes the page of `key`: IAM_OK, IAM_NO_MEMORY, IAM_TOO_MANY_ROWS. Nothing is changed otherwise. */
-iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, bool bulk);
+iam_status direct_add_page(direct *index, iam_rows *rows, int64_t key, segments_how how);
 /* Room for directory and page table of `page_count` pages side by side. */
 bool direct_reserve(direct *index, iam_rows *rows, uint64_t page_count);
 /* After a row of it went: gives the page of row `number` back if it is empty and nobody holds a row of it. */

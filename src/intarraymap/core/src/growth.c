@@ -86,17 +86,11 @@ static void evacuate(table *index)
         index->level *= 2;
 }
 
-/* Makes the home bucket at bucket_count usable. Small bucket arrays are one block that may move; they double. */
-static bool reserve_home(table *index, alloc *memory, uint64_t bucket_count, bool bulk)
-{
-    return segments_reserve(&index->buckets, memory, bucket_count, bulk);
-}
-
 bool growth_finish(table *index, alloc *memory, uint64_t bucket_count)
 {
     if (bucket_count <= index->bucket_count)
         return true;
-    if (!reserve_home(index, memory, bucket_count, true))
+    if (!segments_reserve(&index->buckets, memory, bucket_count, SEGMENTS_EXACT))
         return false;
     while (index->bucket_count < bucket_count)
         evacuate(index);
@@ -112,7 +106,7 @@ void growth_step(table *index, alloc *memory)
     }
     for (int step = 0; step < GROWTH_SPLITS_PER_WRITE && growth_due(index); step++) {
         if (index->bucket_count == index->buckets.item_count &&
-            !reserve_home(index, memory, index->bucket_count + 1, false))
+            !segments_reserve(&index->buckets, memory, index->bucket_count + 1, SEGMENTS_AHEAD))
             return;
         evacuate(index);
     }

@@ -205,9 +205,9 @@ iam_status iam_map_reserve(iam_map *map, uint64_t row_count)
     }
     if (number_count > IAM_ROWS_MAX)
         number_count = IAM_ROWS_MAX;
-    if (hash && !table_reserve(&map->hash, &map->memory, row_count, true))
+    if (hash && !table_reserve(&map->hash, &map->memory, row_count, SEGMENTS_EXACT))
         return IAM_NO_MEMORY;
-    if (!rows_reserve(rows, number_count, hash, true))
+    if (!rows_reserve(rows, number_count, hash, SEGMENTS_EXACT))
         return IAM_NO_MEMORY;
     if (row_count > map->promised_rows) {
         map->promised_rows = row_count;
@@ -236,7 +236,7 @@ static bool direct_allowed(const iam_map *map, uint64_t direct_bytes, uint64_t k
 static iam_status begin_leaving(iam_map *map)
 {
     iam_rows *rows = map->rows;
-    if (rows->used_count > 0 && !rows_reserve(rows, rows->used_count, true, false))
+    if (rows->used_count > 0 && !rows_reserve(rows, rows->used_count, true, SEGMENTS_AHEAD))
         return IAM_NO_MEMORY;
     map->state = MAP_LEAVING;
     map->leave_cursor = 0;
@@ -287,7 +287,7 @@ static iam_status admit_page(iam_map *map, int64_t key)
     bool has_room = wanted(map) == IAM_INDEX_DIRECT || map->rows->live_count >= map->promised_rows ||
                     direct_has_room(&map->direct, key, map->promised_pages);
     if (has_room && direct_allowed(map, bytes, key_count)) {
-        iam_status status = direct_add_page(&map->direct, map->rows, key, false);
+        iam_status status = direct_add_page(&map->direct, map->rows, key, SEGMENTS_AHEAD);
         if (status != IAM_TOO_MANY_ROWS || wanted(map) == IAM_INDEX_DIRECT)
             return status;
     } else if (wanted(map) == IAM_INDEX_DIRECT) {
@@ -327,7 +327,12 @@ static bool forget_past(iam_map *map)
 {
     if (map->rows->used_count == 0)
         return true;
-    return atomic_load(&map->rows->refs) == 1 && atomic_load(&map->scans) == 0 && iam_map_clear(map) == IAM_OK;
+    uint64_t version = map->version, epoch = map->epoch;
+    if (atomic_load(&map->rows->refs) > 1 || atomic_load(&map->scans) > 0 || iam_map_clear(map) != IAM_OK)
+        return false;
+    map->version = version; /* there was no key to go and no row to become invalid */
+    map->epoch = epoch;
+    return true;
 }
 
 iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count)
@@ -349,13 +354,17 @@ iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count)
         if (fits && map->state == MAP_DIRECT)
             map->judged_count = distinct;
         if (fits && map->state == MAP_DIRECT && map->rows->used_count == 0)
-            return rows_reserve(map->rows, page_count << map->direct.page_log2, false, true) ? IAM_OK : IAM_NO_MEMORY;
+            return rows_reserve(map->rows, page_count << map->direct.page_log2, false,
+                                distinct * 2 > page_count << map->direct.page_log2 ? SEGMENTS_TOUCH : SEGMENTS_EXACT)
+                       ? IAM_OK
+                       : IAM_NO_MEMORY;
     }
     if (map->state != MAP_HASH || map->rows->used_count > 0)
         return IAM_OK;
     /* Spare room that is not needed is only committed, not touched. */
+    segments_how how = distinct == count ? SEGMENTS_TOUCH : SEGMENTS_EXACT;
     bool room =
-        table_reserve(&map->hash, &map->memory, distinct, true) && rows_reserve(map->rows, distinct, true, true);
+        table_reserve(&map->hash, &map->memory, distinct, how) && rows_reserve(map->rows, distinct, true, how);
     return room ? IAM_OK : IAM_NO_MEMORY;
 }
 

@@ -85,13 +85,14 @@ static uint64_t insert_limit(const iam_rows *rows)
     return limit;
 }
 
-bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, bool bulk)
+bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, segments_how how)
 {
     alloc *memory = &rows->memory;
-    bool room = segments_reserve(&rows->row_store, memory, row_count, bulk) &&
-                segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, bulk) &&
-                segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2, bulk) &&
-                (!with_keys || segments_reserve(&rows->key_store, memory, row_count, bulk));
+    bool room = segments_reserve(&rows->row_store, memory, row_count, how) &&
+                segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, how) &&
+                segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2,
+                                 how == SEGMENTS_AHEAD ? how : SEGMENTS_EXACT) &&
+                (!with_keys || segments_reserve(&rows->key_store, memory, row_count, how));
     rows->insert_limit = insert_limit(rows);
     return room;
 }
@@ -134,7 +135,7 @@ iam_status rows_reserve_next(iam_rows *rows)
 {
     if (rows->used_count >= IAM_ROWS_MAX)
         return IAM_TOO_MANY_ROWS;
-    return rows_reserve(rows, rows->used_count + 1, true, false) ? IAM_OK : IAM_NO_MEMORY;
+    return rows_reserve(rows, rows->used_count + 1, true, SEGMENTS_AHEAD) ? IAM_OK : IAM_NO_MEMORY;
 }
 
 /* ---- Letting go ------------------------------------------------------------------------------------------------- */

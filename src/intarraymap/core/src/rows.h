@@ -65,8 +65,8 @@ void rows_release(iam_rows *rows);
 /* The map lets go: memory of rows that no view holds goes back to the system at once. */
 void rows_abandon(iam_rows *rows);
 
-/* Room for rows [0, row_count), with keys or without. `bulk` as in segments.h. */
-bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, bool bulk);
+/* Room for rows [0, row_count), with keys or without. `how` as in segments.h. */
+bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, segments_how how);
 /* Makes sure that rows_insert finds a row: IAM_OK, IAM_NO_MEMORY, IAM_TOO_MANY_ROWS. */
 static inline iam_status rows_room(iam_rows *rows);
 iam_status rows_reserve_next(iam_rows *rows);

@@ -93,12 +93,12 @@ static bool add_range(segments *array, alloc *memory)
     return true;
 }
 
-static bool commit(segments *array, alloc *memory, uint64_t item_count, bool bulk)
+static bool commit(segments *array, alloc *memory, uint64_t item_count, segments_how how)
 {
     if (item_count > array->item_count_max)
         return false;
     uint64_t old_count = array->item_count;
-    if (!bulk) {
+    if (how == SEGMENTS_AHEAD) {
         uint64_t ahead_bytes = (old_count - array->low_count) * array->item_bytes / COMMIT_SHARE;
         uint64_t ahead = (ahead_bytes > COMMIT_BYTES ? ahead_bytes : COMMIT_BYTES) / array->item_bytes;
         if (item_count < old_count + ahead)
@@ -108,14 +108,18 @@ static bool commit(segments *array, alloc *memory, uint64_t item_count, bool bul
     }
     if (!alloc_commit(memory, (item_count - old_count) * array->item_bytes))
         return false;
-    if (bulk)
-        alloc_advise_huge(memory, (char *)(array->high + old_count * array->item_bytes),
-                          (char *)(array->high + item_count * array->item_bytes));
+    if (how != SEGMENTS_AHEAD) {
+        char *begin = (char *)(array->high + old_count * array->item_bytes);
+        char *end = (char *)(array->high + item_count * array->item_bytes);
+        alloc_advise_huge(memory, begin, end);
+        if (how == SEGMENTS_TOUCH)
+            alloc_populate(begin, end);
+    }
     array->item_count = item_count;
     return true;
 }
 
-bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, bool bulk)
+bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how)
 {
     if (item_count <= array->item_count)
         return true;
@@ -123,9 +127,9 @@ bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, bool 
     if (__builtin_mul_overflow(item_count, array->item_bytes, &bytes) || bytes > PTRDIFF_MAX)
         return false;
     if (array->range != NULL)
-        return commit(array, memory, item_count, bulk);
+        return commit(array, memory, item_count, how);
     if (bytes > SEGMENTS_SMALL_BYTES && item_count <= array->reserve_count && add_range(array, memory)) {
-        if (commit(array, memory, item_count, bulk))
+        if (commit(array, memory, item_count, how))
             return true;
         /* Back to where it was: nothing of the range was used. */
         alloc_unreserve(array->range, array->range_bytes);

@@ -39,11 +39,15 @@ typedef struct segments {
     uintptr_t low[SEGMENTS_MOST];
 } segments;
 
+/* How room is made: AHEAD = one by one, so commit a little ahead, on small pages; EXACT = that much, promised but maybe never
+ * touched, on huge pages where it is used; TOUCH = that much, and all of it is about to be written: the pages are asked for at
+ * one go, which saves most of the cost of a page fault each. */
+typedef enum segments_how { SEGMENTS_AHEAD, SEGMENTS_EXACT, SEGMENTS_TOUCH } segments_how;
+
 void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count);
 void segments_end(segments *array, alloc *memory);
-/* Makes items [0, item_count) usable. `bulk`: all at one go and soon to be touched, so exactly that many and on huge
- * pages; otherwise a little ahead. false = out of memory, nothing changed. Items are zeros when first used. */
-bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, bool bulk);
+/* Makes items [0, item_count) usable: false = out of memory, nothing changed. Items are zeros when first used. */
+bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how);
 /* End of the run of items that lies side by side with item `i`. */
 uint64_t segments_run_end(const segments *array, uint64_t i);
 /* Gives back the memory of items [begin, end), as far as whole pages of the reserved range go; they are zeros then.

@@ -85,14 +85,14 @@ void table_overflow_free(table *index, uint32_t link)
 bool table_reserve_overflow(table *index, alloc *memory)
 {
     return index->overflow_free != BUCKET_NONE || index->overflow_top < index->overflow.item_count ||
-           segments_reserve(&index->overflow, memory, index->overflow_top + 1, false);
+           segments_reserve(&index->overflow, memory, index->overflow_top + 1, SEGMENTS_AHEAD);
 }
 
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
-static bool shape(table *index, alloc *memory, uint64_t bucket_count, bool bulk)
+static bool shape(table *index, alloc *memory, uint64_t bucket_count, segments_how how)
 {
-    if (!segments_reserve(&index->buckets, memory, bucket_count, bulk))
+    if (!segments_reserve(&index->buckets, memory, bucket_count, how))
         return false;
     index->level = 1;
     while (index->level * 2 <= bucket_count)
@@ -104,20 +104,21 @@ static bool shape(table *index, alloc *memory, uint64_t bucket_count, bool bulk)
 
 bool table_reserve_first(table *index, alloc *memory)
 {
-    return index->bucket_count > 0 || shape(index, memory, 1, false);
+    return index->bucket_count > 0 || shape(index, memory, 1, SEGMENTS_AHEAD);
 }
 
-bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk)
+bool table_reserve(table *index, alloc *memory, uint64_t key_count, segments_how how)
 {
     uint64_t bucket_count = (key_count * 2 + TABLE_LOAD_HALVES - 1) / TABLE_LOAD_HALVES;
     if (bucket_count < 1)
         bucket_count = 1;
     uint64_t spare =
         bucket_count / 2 + 2 < TABLE_OVERFLOW_SPARE_MOST ? bucket_count / 2 + 2 : TABLE_OVERFLOW_SPARE_MOST;
-    if (!segments_reserve(&index->overflow, memory, bucket_count * TABLE_OVERFLOW_SIXTEENTHS / 16 + spare, bulk))
+    if (!segments_reserve(&index->overflow, memory, bucket_count * TABLE_OVERFLOW_SIXTEENTHS / 16 + spare,
+                          how == SEGMENTS_AHEAD ? how : SEGMENTS_EXACT))
         return false;
     if (index->key_count == 0)
-        return bucket_count <= index->bucket_count || shape(index, memory, bucket_count, bulk);
+        return bucket_count <= index->bucket_count || shape(index, memory, bucket_count, how);
     return growth_finish(index, memory, bucket_count);
 }
 

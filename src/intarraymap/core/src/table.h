@@ -43,9 +43,9 @@ void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t
 void table_end(table *index, alloc *memory);
 /* Takes all keys out and keeps room and shape. O(buckets). */
 void table_clear(table *index);
-/* Room for `key_count` keys in all: commits buckets and pool; an empty table takes its final shape at once. `bulk` as
+/* Room for `key_count` keys in all: commits buckets and pool; an empty table takes its final shape at once. `how` as
  * in segments.h. false = out of memory. */
-bool table_reserve(table *index, alloc *memory, uint64_t key_count, bool bulk);
+bool table_reserve(table *index, alloc *memory, uint64_t key_count, segments_how how);
 /* Row of `key` or IAM_ROW_NONE. Changes nothing. */
 static inline uint32_t table_find(const table *index, int64_t key);
 static inline uint32_t table_find_hashed(const table *index, const bucket *home, uint8_t tophash, int64_t key);

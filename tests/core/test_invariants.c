@@ -1,0 +1,528 @@
+/* test_invariants.c: every numbered invariant broken on purpose, caught, and called by its number. What is broken is
+ * mended again, so that the map can go its way. */
+#include "harness.h"
+
+#include "map.h"
+
+enum { ROW = 8 };
+#define FAR ((int64_t)1 << 40)
+#define STRIDE ((int64_t)1000003)
+
+/* ---- Poking, and taking it back ---------------------------------------------------------------------------------- */
+
+typedef struct poke {
+    void *place;
+    size_t bytes;
+    uint8_t before[16];
+} poke;
+
+static poke pokes[32];
+static int poke_count;
+
+static void poke_bytes(void *place, const void *value, size_t bytes)
+{
+    EXPECT(poke_count < 32 && bytes <= sizeof pokes[0].before);
+    poke *p = &pokes[poke_count++];
+    p->place = place;
+    p->bytes = bytes;
+    memcpy(p->before, place, bytes);
+    EXPECT(memcmp(p->before, value, bytes) != 0); /* a poke that changes nothing proves nothing */
+    memcpy(place, value, bytes);
+}
+
+#define POKE(place, value)                                                                                             \
+    do {                                                                                                               \
+        __typeof__(place) poked = (__typeof__(place))(value);                                                          \
+        poke_bytes((void *)&(place), &poked, sizeof poked);                                                            \
+    } while (0)
+
+static void mend(void)
+{
+    while (poke_count > 0) {
+        poke *p = &pokes[--poke_count];
+        memcpy(p->place, p->before, p->bytes);
+    }
+}
+
+/* ---- Three maps with something of everything --------------------------------------------------------------------- */
+
+static void put_keys(iam_map *map, int64_t first, int64_t stride, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double row[ROW] = {(double)i};
+        EXPECT(iam_map_put(map, first + i * stride, row) == IAM_OK);
+    }
+}
+
+static void remove_keys(iam_map *map, int64_t first, int64_t stride, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        EXPECT(iam_map_remove(map, first + i * stride) == IAM_OK);
+}
+
+/* Chains, free overflow buckets, free rows; row storage in blocks and a range. */
+static void make_hash(iam_map *map)
+{
+    put_keys(map, 0, STRIDE, 4000);
+    remove_keys(map, 0, 3 * STRIDE, 800);
+    EXPECT(map->state == MAP_HASH && map->hash.overflow_count > 0 && map->hash.overflow_free != BUCKET_NONE);
+    EXPECT(map->rows->free_count > 0 && map->rows->row_store.range != NULL && map->rows->row_store.block_count > 0);
+}
+
+/* Pages out of line, a page that is free, a hole in the directory. */
+static void make_direct(iam_map *map)
+{
+    put_keys(map, 0, 1, 1280);
+    put_keys(map, -128, 1, 5);
+    remove_keys(map, 256, 1, 128);
+    EXPECT(map->state == MAP_DIRECT && !map->direct.linear && map->direct.id_free != 0);
+}
+
+static void make_linear(iam_map *map)
+{
+    put_keys(map, 0, 1, 1280);
+    EXPECT(map->state == MAP_DIRECT && map->direct.linear);
+}
+
+static void make_leaving(iam_map *map)
+{
+    put_keys(map, 0, 1, 1280);
+    put_keys(map, FAR, 1, 20);
+    EXPECT(map->state == MAP_LEAVING && map->leave_cursor > 100);
+}
+
+/* ---- What to break ----------------------------------------------------------------------------------------------- */
+
+static uint32_t number_of(const iam_map *map, int64_t key)
+{
+    uint32_t number;
+    EXPECT(iam_map_find(map, key, &number) != NULL);
+    return number;
+}
+
+/* A home bucket with an overflow bucket; or one without, some of whose slots are in use. */
+static bucket *home_with(const iam_map *map, bool overflow)
+{
+    for (uint64_t home = 0; home < map->hash.bucket_count; home++) {
+        bucket *found = table_bucket(&map->hash, home);
+        if (found->slot_count > 2 && found->slot_count < BUCKET_SLOTS && !overflow)
+            return found;
+        if (found->overflow != BUCKET_NONE && overflow)
+            return found;
+    }
+    EXPECT(false);
+    return NULL;
+}
+
+static void s1_block_out_of_place(iam_map *map)
+{
+    POKE(map->rows->row_store.low[1], map->rows->row_store.low[1] + 8);
+}
+
+static void s1_gap_before_the_range(iam_map *map)
+{
+    POKE(map->rows->row_store.low_count, map->rows->row_store.low_count + 8);
+}
+
+static void s1_range_elsewhere(iam_map *map)
+{
+    POKE(map->hash.buckets.high, map->hash.buckets.high + 128);
+}
+
+static void s1_too_many_blocks(iam_map *map)
+{
+    POKE(map->rows->key_store.block_count, SEGMENTS_MOST + 1);
+}
+
+static void s2_more_items_than_memory(iam_map *map)
+{
+    POKE(map->rows->presence_store.item_count, map->rows->presence_store.item_count + 1);
+}
+
+static void s2_beyond_the_range(iam_map *map)
+{
+    POKE(map->rows->row_store.item_count, map->rows->row_store.item_count_max + 1);
+}
+
+static void s2_range_larger_than_it_is(iam_map *map)
+{
+    segments *array = &map->rows->row_store;
+    POKE(array->item_count_max, array->low_count + array->range_bytes / array->item_bytes + 1);
+}
+
+static void b1_unused_slot_has_a_tag(iam_map *map)
+{
+    bucket *home = home_with(map, false);
+    POKE(home->tophash[home->slot_count], 77);
+}
+
+static void b1_tag_of_another_key(iam_map *map)
+{
+    bucket *home = home_with(map, false);
+    POKE(home->tophash[0], home->tophash[0] ^ 1);
+}
+
+static void b1_tag_is_zero(iam_map *map)
+{
+    POKE(home_with(map, false)->tophash[1], 0);
+}
+
+static void b2_more_slots_than_there_are(iam_map *map)
+{
+    POKE(home_with(map, false)->slot_count, 9);
+}
+
+static void b2_hole_before_an_overflow_bucket(iam_map *map)
+{
+    bucket *home = home_with(map, true);
+    POKE(home->slot_count, 7);
+}
+
+static void b2_empty_overflow_bucket(iam_map *map)
+{
+    bucket *home = home_with(map, true);
+    bucket *link = table_overflow_at(&map->hash, home->overflow);
+    POKE(link->slot_count, 0);
+}
+
+static void t1_key_in_a_foreign_bucket(iam_map *map)
+{
+    bucket *home = home_with(map, false);
+    int64_t stranger = 5;
+    while (table_bucket(&map->hash, table_home(&map->hash, hash_key(&map->hash.secret, stranger))) == home)
+        stranger++;
+    POKE(home->key[0], stranger);
+    POKE(home->tophash[0], hash_tophash(hash_key(&map->hash.secret, stranger)));
+}
+
+static void t1_key_twice(iam_map *map)
+{
+    bucket *home = home_with(map, false);
+    POKE(home->key[1], home->key[0]);
+    POKE(home->tophash[1], home->tophash[0]);
+}
+
+static void t1_key_twice_with_one_row(iam_map *map)
+{
+    bucket *home = home_with(map, false);
+    POKE(home->key[1], home->key[0]);
+    POKE(home->tophash[1], home->tophash[0]);
+    POKE(*bucket_row_place(home, 1), bucket_row(home, 0));
+}
+
+static void t2_miscounted(iam_map *map)
+{
+    POKE(map->hash.overflow_count, map->hash.overflow_count + 1);
+}
+
+static void t2_free_list_lost(iam_map *map)
+{
+    POKE(map->hash.overflow_free, BUCKET_NONE);
+}
+
+static void t2_free_list_goes_in_circles(iam_map *map)
+{
+    bucket *first = table_overflow_at(&map->hash, map->hash.overflow_free);
+    POKE(first->overflow, map->hash.overflow_free);
+}
+
+static void t2_link_out_of_the_pool(iam_map *map)
+{
+    bucket *home = home_with(map, true);
+    POKE(home->overflow, map->hash.overflow_top + 1);
+}
+
+static void t3_miscounted(iam_map *map)
+{
+    POKE(map->hash.key_count, map->hash.key_count + 1);
+}
+
+static void t4_no_power_of_two(iam_map *map)
+{
+    POKE(map->hash.level, map->hash.level - 1);
+}
+
+static void t4_level_too_low(iam_map *map)
+{
+    POKE(map->hash.level, map->hash.level / 2);
+}
+
+static void t4_buckets_without_memory(iam_map *map)
+{
+    POKE(map->hash.level, (uint64_t)1 << 30);
+    POKE(map->hash.bucket_count, (uint64_t)1 << 30);
+}
+
+static void r1_miscounted(iam_map *map)
+{
+    POKE(map->rows->live_count, map->rows->live_count - 1);
+}
+
+static void r1_presence_of_a_free_row(iam_map *map)
+{
+    uint32_t free_row = map->rows->free_head;
+    POKE(*rows_word(map->rows, free_row), *rows_word(map->rows, free_row) | (uint64_t)1 << (free_row & 63));
+}
+
+static void r1_bound_too_low(iam_map *map)
+{
+    POKE(map->rows->last_bound, rows_last(map->rows, UINT64_MAX) - 500);
+}
+
+static void r2_free_row_is_present(iam_map *map)
+{
+    POKE(map->rows->free_head, number_of(map, STRIDE));
+}
+
+static void r2_miscounted(iam_map *map)
+{
+    POKE(map->rows->free_count, map->rows->free_count + 1);
+}
+
+static void r2_list_goes_in_circles(iam_map *map)
+{
+    POKE(*rows_key(map->rows, map->rows->free_head), map->rows->free_head);
+}
+
+static void r2_free_row_is_held(iam_map *map)
+{
+    hold *holds = rows_hold(map->rows, map->rows->free_head);
+    EXPECT(holds != NULL);
+    POKE(holds->state, HOLD_DEAD | 1);
+}
+
+static void r3_present_and_dead(iam_map *map)
+{
+    hold *holds = rows_hold(map->rows, number_of(map, STRIDE * 2));
+    EXPECT(holds != NULL);
+    POKE(holds->state, HOLD_DEAD);
+}
+
+static void d1_two_pages_of_one_id(iam_map *map)
+{
+    direct *index = &map->direct;
+    POKE(index->ring[(index->page_low + 5) & index->ring_mask], index->ring[index->page_low & index->ring_mask]);
+}
+
+static void d1_id_never_used(iam_map *map)
+{
+    direct *index = &map->direct;
+    POKE(index->ring[(index->page_low + 5) & index->ring_mask], index->id_count + 1);
+}
+
+static void d2_page_lost(iam_map *map)
+{
+    POKE(map->direct.ring[(map->direct.page_low + 4) & map->direct.ring_mask],
+         0); /* its rows are in no page then: D2 */
+}
+
+static void d1_miscounted(iam_map *map)
+{
+    POKE(map->direct.page_count, map->direct.page_count + 1);
+}
+
+static void d1_free_id_lost(iam_map *map)
+{
+    POKE(map->direct.id_free, 0);
+}
+
+static void d2_row_in_a_free_page(iam_map *map)
+{
+    uint64_t number = (map->direct.id_free - 1) << map->direct.page_log2;
+    POKE(*rows_word(map->rows, number), 1);
+    POKE(map->rows->live_count, map->rows->live_count + 1);
+}
+
+static void d3_out_of_line(iam_map *map)
+{
+    POKE(map->direct.linear, true);
+}
+
+static void d3_line_begins_elsewhere(iam_map *map)
+{
+    POKE(map->direct.linear_base, map->direct.linear_base + 128);
+}
+
+static void d4_entry_below(iam_map *map)
+{
+    POKE(map->direct.ring[(map->direct.page_low - 1) & map->direct.ring_mask], 1);
+}
+
+static void d4_entry_above(iam_map *map)
+{
+    uint64_t above = map->direct.page_low + map->direct.page_span + 7;
+    POKE(map->direct.ring[above & map->direct.ring_mask], 2);
+}
+
+static void l1_writer_and_reader(iam_map *map)
+{
+    POKE(map->gate.word, (uint64_t)1 << 31 | 1);
+}
+
+static void i1_keys_swapped(iam_map *map)
+{
+    int64_t *first = rows_key(map->rows, number_of(map, STRIDE));
+    int64_t *second = rows_key(map->rows, number_of(map, 2 * STRIDE));
+    int64_t key = *first;
+    POKE(*first, *second);
+    POKE(*second, key);
+}
+
+static void i1_row_of_another_key(iam_map *map)
+{
+    bucket *home = home_with(map, false);
+    POKE(*bucket_row_place(home, 0), bucket_row(home, 1));
+}
+
+static void i1_cursor_went_past_a_row(iam_map *map)
+{
+    POKE(map->leave_cursor, map->leave_cursor + 1);
+}
+
+static void i1_key_in_both_indexes(iam_map *map)
+{
+    POKE(map->leave_cursor, map->leave_cursor - 1);
+    /* The key is found by the direct index again: one key more in the hash index than rows that belong to it. */
+}
+
+static void i2_key_without_a_row(iam_map *map)
+{
+    uint32_t number = number_of(map, STRIDE);
+    POKE(*rows_word(map->rows, number), *rows_word(map->rows, number) & ~((uint64_t)1 << (number & 63)));
+    POKE(map->rows->live_count, map->rows->live_count - 1);
+}
+
+static const struct {
+    const char *number; /* what the reason begins with */
+    void (*make)(iam_map *map);
+    void (*break_it)(iam_map *map);
+} cases[] = {
+    {"S1", make_hash, s1_block_out_of_place},
+    {"S1", make_hash, s1_gap_before_the_range},
+    {"S1", make_hash, s1_range_elsewhere},
+    {"S1", make_hash, s1_too_many_blocks},
+    {"S2", make_hash, s2_more_items_than_memory},
+    {"S2", make_hash, s2_beyond_the_range},
+    {"S2", make_hash, s2_range_larger_than_it_is},
+    {"B1", make_hash, b1_unused_slot_has_a_tag},
+    {"B1", make_hash, b1_tag_of_another_key},
+    {"B1", make_hash, b1_tag_is_zero},
+    {"B2", make_hash, b2_more_slots_than_there_are},
+    {"B2", make_hash, b2_hole_before_an_overflow_bucket},
+    {"B2", make_hash, b2_empty_overflow_bucket},
+    {"T1", make_hash, t1_key_in_a_foreign_bucket},
+    {"T1", make_hash, t1_key_twice},
+    {"T1", make_hash, t1_key_twice_with_one_row},
+    {"T2", make_hash, t2_miscounted},
+    {"T2", make_hash, t2_free_list_lost},
+    {"T2", make_hash, t2_free_list_goes_in_circles},
+    {"T2", make_hash, t2_link_out_of_the_pool},
+    {"T3", make_hash, t3_miscounted},
+    {"T4", make_hash, t4_no_power_of_two},
+    {"T4", make_hash, t4_level_too_low},
+    {"T4", make_hash, t4_buckets_without_memory},
+    {"R1", make_hash, r1_miscounted},
+    {"R1", make_hash, r1_presence_of_a_free_row},
+    {"R1", make_hash, r1_bound_too_low},
+    {"R1", make_direct, r1_miscounted},
+    {"R2", make_hash, r2_free_row_is_present},
+    {"R2", make_hash, r2_miscounted},
+    {"R2", make_hash, r2_list_goes_in_circles},
+    {"R2", make_hash, r2_free_row_is_held},
+    {"R3", make_hash, r3_present_and_dead},
+    {"D1", make_direct, d1_two_pages_of_one_id},
+    {"D1", make_direct, d1_id_never_used},
+    {"D2", make_direct, d2_page_lost},
+    {"D1", make_direct, d1_miscounted},
+    {"D1", make_direct, d1_free_id_lost},
+    {"D2", make_direct, d2_row_in_a_free_page},
+    {"D3", make_direct, d3_out_of_line},
+    {"D3", make_linear, d3_line_begins_elsewhere},
+    {"D4", make_direct, d4_entry_below},
+    {"D4", make_direct, d4_entry_above},
+    {"D4", make_leaving, d4_entry_above},
+    {"L1", make_hash, l1_writer_and_reader},
+    {"I1", make_hash, i1_keys_swapped},
+    {"I1", make_hash, i1_row_of_another_key},
+    {"I1", make_leaving, i1_cursor_went_past_a_row},
+    {"I2", make_leaving, i1_key_in_both_indexes},
+    {"I2", make_hash, i2_key_without_a_row},
+};
+
+static void test_every_invariant_is_watched(void)
+{
+    char reason[200];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        failing memory;
+        iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .seed = 1};
+        options.index = cases[i].make == make_hash ? IAM_INDEX_HASH : IAM_INDEX_AUTO;
+        options.allocator = failing_allocator(&memory);
+        iam_map *map;
+        EXPECT(iam_map_create(&options, &map) == IAM_OK);
+        cases[i].make(map);
+        /* Hold words, so that there is something to break. */
+        iam_view views[2];
+        bool has_views = map->state == MAP_HASH;
+        if (has_views) {
+            EXPECT(iam_view_take(map, number_of(map, STRIDE * 2), &views[0]) == IAM_OK);
+            EXPECT(iam_view_take(map, number_of(map, STRIDE * 2398), &views[1]) == IAM_OK);
+        }
+        harness_validate(map);
+        cases[i].break_it(map);
+        EXPECT(iam_map_validate(map, NULL, 0) == IAM_BROKEN);
+        EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN);
+        if (strncmp(reason, cases[i].number, 2) != 0 || reason[2] != ':') {
+            fprintf(stderr, "case %zu: expected %s, got: %s\n", i, cases[i].number, reason);
+            EXPECT(false);
+        }
+        EXPECT(strlen(reason) > 10 && strlen(reason) < sizeof reason - 1);
+        mend();
+        harness_validate(map);
+        for (int view = 0; view < 2 && has_views; view++)
+            iam_view_release(&views[view]);
+        iam_map_destroy(map);
+        EXPECT(atomic_load(&memory.alive) == 0);
+    }
+}
+
+/* Every number that DESIGN.md lists is in the table above. */
+static void test_none_is_missing(void)
+{
+    const char *numbers[] = {"S1", "S2", "B1", "B2", "T1", "T2", "T3", "T4", "R1",
+                             "R2", "R3", "D1", "D2", "D3", "D4", "L1", "I1", "I2"};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        bool broken = false;
+        for (size_t j = 0; j < sizeof cases / sizeof *cases; j++)
+            broken |= strcmp(numbers[i], cases[j].number) == 0;
+        EXPECT(broken);
+    }
+}
+
+/* A ring that is a reserved range of a gigabyte is looked at where its ends are. */
+static void test_d4_of_a_reserved_ring(void)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64};
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    put_keys(map, 0, 128 * 20000, 2);
+    EXPECT(map->state == MAP_DIRECT && map->direct.ring_reserved);
+    char reason[200];
+    for (int side = 0; side < 2; side++) {
+        if (side)
+            d4_entry_above(map);
+        else
+            d4_entry_below(map);
+        EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN && strncmp(reason, "D4:", 3) == 0);
+        mend();
+        harness_validate(map);
+    }
+    iam_map_destroy(map);
+}
+
+int main(void)
+{
+    RUN(test_every_invariant_is_watched);
+    RUN(test_none_is_missing);
+    RUN(test_d4_of_a_reserved_ring);
+    return harness_end();
+}

@@ -1,0 +1,454 @@
+/* test_memory.c: the n-th request for memory is refused, for every n, in every operation that asks for any, on a map in
+ * every state: IAM_NO_MEMORY and the map exactly as before, nothing leaked, and the same call works afterwards. */
+#include "harness.h"
+
+#include "map.h"
+
+enum { ROW = 8, FEW = 40, MANY = 1100, HUGE = 17000 };
+#define FAR ((int64_t)1 << 40)
+
+/* ---- States of a map --------------------------------------------------------------------------------------------- */
+
+static void put_keys(iam_map *map, int64_t first, int64_t stride, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double row[ROW] = {(double)(first + i * stride), 1, 2, 3, 4, 5, 6, (double)i};
+        EXPECT(iam_map_put(map, first + i * stride, row) == IAM_OK);
+    }
+}
+
+static void nothing(iam_map *map)
+{
+    (void)map;
+}
+
+static void empty_with_a_past(iam_map *map)
+{
+    put_keys(map, 0, 1, 300);
+    for (int64_t key = 0; key < 300; key++)
+        EXPECT(iam_map_remove(map, key) == IAM_OK);
+}
+
+static void empty_that_left(iam_map *map)
+{
+    put_keys(map, 0, FAR, 3);
+    for (int64_t key = 0; key < 3; key++)
+        EXPECT(iam_map_remove(map, key * FAR) == IAM_OK);
+}
+
+static void dense(iam_map *map)
+{
+    put_keys(map, 0, 1, 400);
+}
+
+static void leaving(iam_map *map)
+{
+    put_keys(map, 0, 1, 300);
+    put_keys(map, FAR, 1, 2);
+    EXPECT(map->state == MAP_LEAVING);
+}
+
+static void sparse(iam_map *map)
+{
+    put_keys(map, 0, 1000003, 509); /* the next rows need memory */
+}
+
+static void sparse_with_holes(iam_map *map)
+{
+    put_keys(map, 0, 1000003, 600);
+    for (int64_t i = 0; i < 600; i += 3)
+        EXPECT(iam_map_remove(map, i * 1000003) == IAM_OK);
+}
+
+typedef struct situation {
+    const char *name;
+    iam_index index;
+    void (*prepare)(iam_map *map);
+} situation;
+
+static const situation situations[] = {
+    {"empty auto", IAM_INDEX_AUTO, nothing},
+    {"empty hash", IAM_INDEX_HASH, nothing},
+    {"empty direct", IAM_INDEX_DIRECT, nothing},
+    {"empty with a past", IAM_INDEX_AUTO, empty_with_a_past},
+    {"empty that left direct", IAM_INDEX_AUTO, empty_that_left},
+    {"dense auto", IAM_INDEX_AUTO, dense},
+    {"dense direct", IAM_INDEX_DIRECT, dense},
+    {"leaving", IAM_INDEX_AUTO, leaving},
+    {"sparse", IAM_INDEX_HASH, sparse},
+    {"sparse with holes", IAM_INDEX_AUTO, sparse_with_holes},
+};
+
+/* ---- Operations -------------------------------------------------------------------------------------------------- */
+
+static int64_t keys[HUGE], items[HUGE], numbers[HUGE];
+static double rows[HUGE][ROW], rows_out[HUGE][ROW];
+static uint8_t flags[HUGE];
+
+static void fill_keys(int64_t first, int64_t stride, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        keys[i] = first + (i * 7919 % count) * stride; /* 7919 is prime: a permutation */
+        items[i] = i % ROW;
+        rows[i][0] = (double)i;
+        rows[i][ROW - 1] = -1;
+    }
+}
+
+static iam_status put_near(iam_map *map)
+{
+    return iam_map_put(map, 512, rows[0]);
+}
+
+static iam_status put_far(iam_map *map)
+{
+    return iam_map_put(map, map->options.index == IAM_INDEX_DIRECT ? 128 * 30000 : FAR * 5, rows[0]);
+}
+
+static iam_status ensure(iam_map *map)
+{
+    void *row;
+    bool created;
+    iam_status status = iam_map_ensure(map, 2048, &row, NULL, &created);
+    EXPECT(status != IAM_OK || (created && *(double *)row == 0));
+    return status;
+}
+
+static iam_status update_few(iam_map *map)
+{
+    fill_keys(390, 1, FEW);
+    return iam_map_update_many(map, keys, FEW, rows, sizeof rows[0], IAM_SUB);
+}
+
+static iam_status update_near(iam_map *map)
+{
+    fill_keys(200, 1, MANY);
+    return iam_map_update_many(map, keys, MANY, rows, sizeof rows[0], IAM_SET);
+}
+
+static iam_status update_scattered(iam_map *map)
+{
+    fill_keys(-7000, map->options.index == IAM_INDEX_DIRECT ? 9 : 1000003, MANY);
+    return iam_map_update_many(map, keys, MANY, rows, sizeof rows[0], IAM_ADD);
+}
+
+static iam_status update_huge(iam_map *map)
+{
+    fill_keys(3, map->options.index == IAM_INDEX_DIRECT ? 2 : 777777, HUGE);
+    return iam_map_update_many(map, keys, HUGE, rows, sizeof rows[0], IAM_MAX);
+}
+
+static iam_status update_repeated(iam_map *map)
+{
+    fill_keys(390, 1, MANY);
+    for (int i = 0; i < MANY; i++)
+        keys[i] = 390 + i % 30;
+    return iam_map_update_many(map, keys, MANY, rows, sizeof rows[0], IAM_ADD);
+}
+
+static iam_status add_at(iam_map *map)
+{
+    fill_keys(300, 3, MANY);
+    return iam_map_add_at(map, keys, MANY, items, 1, rows, sizeof rows[0]);
+}
+
+static iam_status ensure_many(iam_map *map)
+{
+    fill_keys(100, 2, MANY);
+    return iam_map_ensure_many(map, keys, MANY, rows[3], numbers, flags);
+}
+
+static iam_status pop_many(iam_map *map)
+{
+    fill_keys(0, 1, MANY);
+    return iam_map_pop_many(map, keys, MANY, rows_out, rows[1], 0, NULL);
+}
+
+static iam_status reserve(iam_map *map)
+{
+    return iam_map_reserve(map, 3000);
+}
+
+static iam_status clear(iam_map *map)
+{
+    return iam_map_clear(map);
+}
+
+static iam_status compact(iam_map *map)
+{
+    return iam_map_compact(map);
+}
+
+static void expect_same_rows(const iam_map *map, const iam_map *other);
+
+static iam_status copy(iam_map *map)
+{
+    iam_map *made = NULL;
+    iam_status status = iam_map_copy(map, 99, &made);
+    EXPECT((made != NULL) == (status == IAM_OK));
+    if (made != NULL)
+        expect_same_rows(made, map);
+    iam_map_destroy(made);
+    return status;
+}
+
+static iam_status view_take(iam_map *map)
+{
+    uint64_t last = rows_last(map->rows, UINT64_MAX);
+    if (last == UINT64_MAX)
+        return IAM_OK;
+    iam_view view;
+    iam_status status = iam_view_take(map, (uint32_t)last, &view);
+    if (status == IAM_OK)
+        iam_view_release(&view);
+    return status;
+}
+
+typedef struct operation {
+    const char *name;
+    iam_status (*run)(iam_map *map);
+    bool is_huge;
+} operation;
+
+static const operation operations[] = {
+    {"put near", put_near, false},
+    {"put far", put_far, false},
+    {"ensure", ensure, false},
+    {"update_many few", update_few, false},
+    {"update_many near", update_near, false},
+    {"update_many scattered", update_scattered, false},
+    {"update_many huge", update_huge, true},
+    {"update_many repeated", update_repeated, false},
+    {"add_at", add_at, false},
+    {"ensure_many", ensure_many, false},
+    {"pop_many", pop_many, false},
+    {"reserve", reserve, false},
+    {"clear", clear, false},
+    {"compact", compact, false},
+    {"copy", copy, false},
+    {"view_take", view_take, false},
+};
+
+/* ---- As before --------------------------------------------------------------------------------------------------- */
+
+/* All that can be seen of a map but how much memory it has and which way it finds its keys. */
+typedef struct snapshot {
+    uint64_t count, version, epoch;
+    int64_t *keys;
+    double (*rows)[ROW];
+} snapshot;
+
+static snapshot snapshot_take(const iam_map *map)
+{
+    snapshot taken = {.count = iam_map_count(map), .version = iam_map_version(map), .epoch = iam_map_epoch(map)};
+    taken.keys = malloc((taken.count + 1) * sizeof *taken.keys);
+    taken.rows = malloc((taken.count + 1) * sizeof *taken.rows);
+    EXPECT(taken.keys != NULL && taken.rows != NULL);
+    iam_map_export(map, taken.keys, taken.rows);
+    return taken;
+}
+
+static void snapshot_drop(snapshot *taken)
+{
+    free(taken->keys);
+    free(taken->rows);
+}
+
+static void expect_unchanged(const iam_map *map, const snapshot *before)
+{
+    snapshot now = snapshot_take(map);
+    EXPECT(now.count == before->count && now.version == before->version && now.epoch == before->epoch);
+    EXPECT(memcmp(now.keys, before->keys, now.count * sizeof *now.keys) == 0); /* in the same order */
+    EXPECT(memcmp(now.rows, before->rows, now.count * sizeof *now.rows) == 0);
+    snapshot_drop(&now);
+    harness_validate(map);
+}
+
+/* In any order. */
+static void expect_rows(const iam_map *map, const snapshot *expected)
+{
+    EXPECT(iam_map_count(map) == expected->count);
+    for (uint64_t i = 0; i < expected->count; i++) {
+        const double *found = iam_map_find(map, expected->keys[i], NULL);
+        EXPECT(found != NULL && memcmp(found, expected->rows[i], sizeof *expected->rows) == 0);
+    }
+    harness_validate(map);
+}
+
+static void expect_same_rows(const iam_map *map, const iam_map *other)
+{
+    snapshot expected = snapshot_take(other);
+    expect_rows(map, &expected);
+    snapshot_drop(&expected);
+}
+
+static iam_map *create(const situation *where, failing *memory, bool ranges)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = where->index, .seed = 11};
+    options.allocator = failing_allocator(memory);
+    atomic_store(&memory->refuses_ranges, !ranges);
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    where->prepare(map);
+    return map;
+}
+
+/* ---- Tests ------------------------------------------------------------------------------------------------------- */
+
+/* What the operation comes to where nothing is refused. */
+static snapshot outcome(const situation *where, const operation *what)
+{
+    failing memory;
+    iam_map *map = create(where, &memory, true);
+    EXPECT(what->run(map) == IAM_OK);
+    snapshot after = snapshot_take(map);
+    iam_map_destroy(map);
+    return after;
+}
+
+/* Refuses the n-th request, and all after it or none. Returns how many were refused: 0 = n is beyond the last. */
+static int64_t refuse(const situation *where, const operation *what, bool ranges, bool once, int64_t n,
+                      const snapshot *after)
+{
+    failing memory;
+    iam_map *map = create(where, &memory, ranges);
+    snapshot before = snapshot_take(map);
+    atomic_store(&memory.refuses_once, once);
+    atomic_store(&memory.until_failure, n);
+    iam_status status = what->run(map);
+    atomic_store(&memory.until_failure, FAILING_NEVER);
+    int64_t refused = atomic_load(&memory.refused);
+    EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && refused > 0));
+    if (status != IAM_OK) {
+        expect_unchanged(map, &before);
+        EXPECT(what->run(map) == IAM_OK);
+    }
+    expect_rows(map, after);
+    put_keys(map, -20, 1, 20);
+    iam_map_destroy(map);
+    EXPECT(atomic_load(&memory.alive) == 0);
+    snapshot_drop(&before);
+    return refused;
+}
+
+static void test_every_operation_in_every_state(void)
+{
+    enum { SITUATIONS = sizeof situations / sizeof *situations, OPERATIONS = sizeof operations / sizeof *operations };
+    uint64_t refusals = 0, asking = 0;
+    for (int where = 0; where < SITUATIONS; where++)
+        for (int what = 0; what < OPERATIONS; what++) {
+            /* What a batch of this size does differently it does in an empty hash index. */
+            if (operations[what].is_huge && situations[where].index != IAM_INDEX_HASH)
+                continue;
+            snapshot after = outcome(&situations[where], &operations[what]);
+            for (int how = 0; how < 3; how++) {
+                bool ranges = how != 1, once = how == 2;
+                int64_t n = 0;
+                while (refuse(&situations[where], &operations[what], ranges, once, n, &after) > 0) {
+                    refusals++;
+                    n += operations[what].is_huge && n > 10 ? 4 : 1; /* the later requests are alike */
+                    EXPECT(n < 1000);
+                }
+                asking += n > 0;
+            }
+            snapshot_drop(&after);
+        }
+    printf("   %d states, %d operations: %llu requests refused\n", SITUATIONS, OPERATIONS,
+           (unsigned long long)refusals);
+    EXPECT(refusals > 1500 && asking > SITUATIONS * OPERATIONS * 2);
+}
+
+static void test_create_with_capacity(void)
+{
+    uint64_t refusals = 0;
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index++)
+        for (uint64_t capacity = 0; capacity < 100000; capacity = capacity * 30 + 10)
+            for (int ranges = 0; ranges < 2; ranges++)
+                for (int64_t n = 0;; n++) {
+                    failing memory;
+                    iam_options options = {.row_items = ROW,
+                                           .kind = IAM_FLOAT64,
+                                           .index = (iam_index)index,
+                                           .capacity = capacity,
+                                           .allocator = failing_allocator(&memory)};
+                    atomic_store(&memory.refuses_ranges, !ranges);
+                    atomic_store(&memory.until_failure, n);
+                    iam_map *map = NULL;
+                    iam_status status = iam_map_create(&options, &map);
+                    EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && map == NULL));
+                    EXPECT(status != IAM_OK || iam_map_count(map) == 0);
+                    iam_map_destroy(map);
+                    EXPECT(atomic_load(&memory.alive) == 0);
+                    if (status == IAM_OK)
+                        break;
+                    refusals++;
+                }
+    EXPECT(refusals > 100);
+    iam_map *map = NULL;
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .capacity = (uint64_t)IAM_ROWS_MAX + 1};
+    EXPECT(iam_map_create(&options, &map) == IAM_TOO_MANY_ROWS && map == NULL);
+}
+
+/* Deletes never need memory, not even in the midst of leaving; nor do reads. */
+static void test_deletes_and_reads_need_none(void)
+{
+    for (size_t where = 0; where < sizeof situations / sizeof *situations; where++) {
+        failing memory;
+        iam_map *map = create(&situations[where], &memory, true);
+        uint64_t count = iam_map_count(map);
+        snapshot before = snapshot_take(map);
+        atomic_store(&memory.until_failure, 0);
+        for (uint64_t i = 0; i < count; i++)
+            EXPECT(iam_map_find(map, before.keys[i], NULL) != NULL);
+        EXPECT(iam_map_get_many(map, before.keys, count, rows_out, NULL, 0, NULL, NULL) == IAM_OK);
+        EXPECT(memcmp(rows_out, before.rows, count * sizeof rows_out[0]) == 0);
+        iam_map_contains_many(map, before.keys, count, flags);
+        iam_map_index_many(map, before.keys, count, numbers);
+        for (uint64_t i = 0; i < count; i++)
+            EXPECT(flags[i] == 1 && numbers[i] >= 0);
+        for (uint64_t i = 0; i < count / 2; i++)
+            EXPECT(iam_map_remove(map, before.keys[i]) == IAM_OK);
+        EXPECT(iam_map_remove(map, -77) == IAM_MISSING);
+        harness_validate(map);
+        iam_map_delete_many(map, before.keys, count, flags);
+        for (uint64_t i = 0; i < count; i++)
+            EXPECT(flags[i] == (i >= count / 2));
+        EXPECT(iam_map_count(map) == 0);
+        atomic_store(&memory.until_failure, FAILING_NEVER);
+        harness_validate(map);
+        put_keys(map, 0, 5, 100);
+        harness_validate(map);
+        snapshot_drop(&before);
+        iam_map_destroy(map);
+        EXPECT(atomic_load(&memory.alive) == 0);
+    }
+}
+
+/* A reserve that comes to a block that no machine could grant. */
+static void test_impossible_reserve(void)
+{
+    for (size_t where = 0; where < sizeof situations / sizeof *situations; where++) {
+        failing memory;
+        iam_map *map = create(&situations[where], &memory, false);
+        snapshot before = snapshot_take(map);
+        atomic_store(&memory.block_most, 1 << 20);
+        EXPECT(iam_map_reserve(map, 1 << 26) == IAM_NO_MEMORY);
+        EXPECT(iam_map_reserve(map, IAM_ROWS_MAX) == IAM_NO_MEMORY);
+        EXPECT(iam_map_reserve(map, (uint64_t)IAM_ROWS_MAX + 1) == IAM_TOO_MANY_ROWS);
+        expect_unchanged(map, &before);
+        put_keys(map, -20, 1, 20);
+        harness_validate(map);
+        snapshot_drop(&before);
+        iam_map_destroy(map);
+        EXPECT(atomic_load(&memory.alive) == 0);
+    }
+}
+
+int main(void)
+{
+    RUN(test_every_operation_in_every_state);
+    RUN(test_create_with_capacity);
+    RUN(test_deletes_and_reads_need_none);
+    RUN(test_impossible_reserve);
+    return harness_end();
+}
