@@ -15,7 +15,8 @@ static void test_slots_of_every_match(void)
             bucket home = {0};
             for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++)
                 home.tophash[slot] = (uint8_t)(slots >> slot & 1 ? tag : tag ^ 1);
-            EXPECT(pipeline_slots(&home, (uint8_t)tag) == slots);
+            EXPECT(pipeline_slots(&home, (uint8_t)tag, true) == slots);
+            EXPECT(pipeline_slots(&home, (uint8_t)tag, false) == slots); /* asked for SIMD, which is not there */
         }
 }
 

@@ -99,6 +99,7 @@ typedef enum iam_growth {
     IAM_GROWTH_STOP,  /* stop the world: all buckets split at once, as most tables do. For measurement. */
 } iam_growth;
 
+/* AVX2 is accepted and does what BASELINE does: translated for it, lookups took as many instructions and no less time. */
 typedef enum iam_simd { IAM_SIMD_AUTO, IAM_SIMD_SCALAR, IAM_SIMD_BASELINE, IAM_SIMD_AVX2 } iam_simd;
 
 typedef struct iam_options {

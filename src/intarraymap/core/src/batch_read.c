@@ -46,11 +46,12 @@ PIPELINE_INLINE void visit_default_found(void *context, size_t i, int64_t key, u
 }
 
 /* `row_bytes` is a constant in the common sizes: copies are then a few vector moves. */
-PIPELINE_INLINE void get_rows(const iam_map *map, const int64_t *keys, size_t count, reading *out, bool flat, size_t row_bytes)
+PIPELINE_INLINE void get_rows(const iam_map *map, const int64_t *keys, size_t count, reading *out, bool flat,
+                              bool scalar, size_t row_bytes)
 {
     reading state = *out;
     state.row_bytes = row_bytes;
-    probe look = pipeline_probe(map, flat, row_bytes);
+    probe look = pipeline_probe(map, flat, scalar, row_bytes);
     if (state.defaults == NULL)
         pipeline_run(&look, keys, count, true, visit_required, &state);
     else if (state.found_out == NULL)
@@ -60,20 +61,28 @@ PIPELINE_INLINE void get_rows(const iam_map *map, const int64_t *keys, size_t co
     *out = state;
 }
 
+PIPELINE_INLINE void get_many(const iam_map *map, const int64_t *keys, size_t count, reading *state, bool scalar)
+{
+    bool flat = pipeline_flat(map);
+    if (flat && map->row_bytes == 8)
+        get_rows(map, keys, count, state, true, scalar, 8);
+    else if (flat && map->row_bytes == 32)
+        get_rows(map, keys, count, state, true, scalar, 32);
+    else if (flat && map->row_bytes == 64)
+        get_rows(map, keys, count, state, true, scalar, 64);
+    else
+        get_rows(map, keys, count, state, false, scalar, map->row_bytes);
+}
+
 iam_status iam_map_get_many(const iam_map *map, const int64_t *keys, size_t count, void *rows_out, const void *defaults,
                             size_t default_stride, uint8_t *found_out, iam_missing *missing_out)
 {
     reading state = {
         .rows_out = rows_out, .defaults = defaults, .default_stride = default_stride, .found_out = found_out};
-    bool flat = pipeline_flat(map);
-    if (flat && map->row_bytes == 8)
-        get_rows(map, keys, count, &state, true, 8);
-    else if (flat && map->row_bytes == 32)
-        get_rows(map, keys, count, &state, true, 32);
-    else if (flat && map->row_bytes == 64)
-        get_rows(map, keys, count, &state, true, 64);
+    if (UNLIKELY(map->options.simd == IAM_SIMD_SCALAR))
+        get_many(map, keys, count, &state, true);
     else
-        get_rows(map, keys, count, &state, false, map->row_bytes);
+        get_many(map, keys, count, &state, false);
     if (defaults == NULL && found_out != NULL && state.missing.count == 0)
         memset(found_out, 1, count);
     if (missing_out != NULL)
@@ -90,10 +99,10 @@ PIPELINE_INLINE void visit_found(void *context, size_t i, int64_t key, uint32_t 
 void iam_map_contains_many(const iam_map *map, const int64_t *keys, size_t count, uint8_t *found_out)
 {
     if (pipeline_flat(map)) {
-        probe look = pipeline_probe(map, true, map->row_bytes);
+        probe look = pipeline_probe(map, true, false, map->row_bytes);
         pipeline_run(&look, keys, count, false, visit_found, found_out);
     } else {
-        probe look = pipeline_probe(map, false, map->row_bytes);
+        probe look = pipeline_probe(map, false, false, map->row_bytes);
         pipeline_run(&look, keys, count, false, visit_found, found_out);
     }
 }
@@ -106,6 +115,6 @@ PIPELINE_INLINE void visit_number(void *context, size_t i, int64_t key, uint32_t
 
 void iam_map_index_many(const iam_map *map, const int64_t *keys, size_t count, int64_t *numbers_out)
 {
-    probe look = pipeline_probe(map, pipeline_flat(map), map->row_bytes);
+    probe look = pipeline_probe(map, pipeline_flat(map), false, map->row_bytes);
     pipeline_run(&look, keys, count, false, visit_number, numbers_out);
 }

@@ -356,7 +356,7 @@ static void delete_hashed(iam_map *map, const int64_t *keys, size_t count, uint8
         if (LIKELY(ahead - D < count)) {
             uint64_t hash = ring[(ahead - D) & MASK].hash;
             const bucket *home = table_bucket(index, table_home(index, hash));
-            uint32_t slots = pipeline_slots(home, hash_tophash(hash));
+            uint32_t slots = pipeline_slots(home, hash_tophash(hash), false);
             if (LIKELY(slots != 0))
                 __builtin_prefetch(rows_key(map->rows, bucket_row(home, (unsigned)__builtin_ctz(slots))), 1, 3);
         }

@@ -35,7 +35,7 @@ typedef struct probe {
     uintptr_t buckets, rows;
     uint64_t bucket_count, level;
     size_t row_bytes;
-    bool flat;
+    bool flat, scalar;
 } probe;
 
 /* One read of a caller's key, whatever the compiler would like: another thread may be writing to it, and a key hashed as one number and
@@ -65,7 +65,7 @@ static inline bool pipeline_flat(const iam_map *map)
 }
 
 /* `flat` and `row_bytes` are constants where the caller can make them so. */
-PIPELINE_INLINE probe pipeline_probe(const iam_map *map, bool flat, size_t row_bytes)
+PIPELINE_INLINE probe pipeline_probe(const iam_map *map, bool flat, bool scalar, size_t row_bytes)
 {
     return (probe){.map = map,
                    .secret = map->hash.secret,
@@ -74,7 +74,8 @@ PIPELINE_INLINE probe pipeline_probe(const iam_map *map, bool flat, size_t row_b
                    .bucket_count = map->hash.bucket_count,
                    .level = map->hash.level,
                    .row_bytes = row_bytes,
-                   .flat = flat};
+                   .flat = flat,
+                   .scalar = scalar};
 }
 
 PIPELINE_INLINE const bucket *probe_home(const probe *look, uint64_t hash)
@@ -89,14 +90,15 @@ PIPELINE_INLINE void *probe_row(const probe *look, uint32_t number)
     return look->flat ? (void *)(look->rows + number * look->row_bytes) : rows_at(look->map->rows, number);
 }
 
-/* Slots whose tag matches, a bit each. */
-PIPELINE_INLINE uint32_t pipeline_slots(const bucket *home, uint8_t tophash)
+/* Slots whose tag matches, a bit each; `scalar` without SIMD, which every machine can and tests compare. */
+PIPELINE_INLINE uint32_t pipeline_slots(const bucket *home, uint8_t tophash, bool scalar)
 {
 #if BUCKET_HAS_SIMD
-    return bucket_match_simd(home, tophash);
-#else
-    return (uint32_t)(((bucket_match_scalar(home, tophash) >> 7) * 0x0102040810204080u) >> 56);
+    if (!scalar)
+        return bucket_match_simd(home, tophash);
 #endif
+    (void)scalar;
+    return (uint32_t)(((bucket_match_scalar(home, tophash) >> 7) * 0x0102040810204080u) >> 56);
 }
 
 PIPELINE_INLINE void pipeline_start(const probe *look, in_flight *flight, int64_t key)
@@ -112,7 +114,7 @@ PIPELINE_INLINE void pipeline_start(const probe *look, in_flight *flight, int64_
 PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
 {
     const bucket *home = flight->home;
-    uint32_t slots = pipeline_slots(home, flight->tophash);
+    uint32_t slots = pipeline_slots(home, flight->tophash, look->scalar);
     flight->row = slots;
     const void *next = &home->key[(unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1)];
     if (UNLIKELY(slots == 0 && home->overflow != BUCKET_NONE))
@@ -209,7 +211,7 @@ PIPELINE_INLINE void pipeline_plain(const probe *look, const int64_t *keys, size
         in_flight flight;
         uint64_t hash = hash_key(&look->secret, flight.key = pipeline_read(&keys[i]));
         flight.home = probe_home(look, hash);
-        flight.row = pipeline_slots(flight.home, flight.tophash = hash_tophash(hash));
+        flight.row = pipeline_slots(flight.home, flight.tophash = hash_tophash(hash), look->scalar);
         uint32_t number = pipeline_check(look, &flight);
         visit(context, i, flight.key, number, wants_rows ? pipeline_row(look, number) : NULL);
     }
