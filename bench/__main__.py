@@ -9,8 +9,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "PO
     os.environ.setdefault(name, "1")
 
 
-def contestants():
-    """Everyone who can be imported, and the messages for those who cannot."""
+def contestants(only=None):
+    """Everyone who can be imported (and whose name --rivals allows), and the messages for those who cannot."""
     from .cases import Contestants
     from .ours import map_contestant
     from .rivals import available
@@ -21,7 +21,7 @@ def contestants():
     except ImportError as error:
         ours = None
         left_out.insert(0, f"left out: the map itself ({error}): floor and rivals only")
-    return Contestants(ours, rivals), left_out
+    return Contestants(ours, [rival for rival in rivals if chosen(rival.name, only)]), left_out
 
 
 def chosen(name, only):
@@ -35,7 +35,7 @@ def run(arguments):
     from .runner import WrongAnswer, measure, pin_to_one_core
 
     core = pin_to_one_core()
-    who, left_out = contestants()
+    who, left_out = contestants(arguments.rivals)
     rounds = arguments.rounds or (3 if arguments.quick else 5)
     settings = {"quick": arguments.quick, "rounds": rounds, "clock": arguments.clock, "core": core}
     settings["garbage_collector"] = "off while the clock runs"
@@ -84,6 +84,7 @@ def main():
     runs.add_argument("--quick", action="store_true", help="up to 1e6 keys, three rounds")
     runs.add_argument("--only", nargs="+", metavar="NAME", help="cases by words in their names; pauses; memory")
     runs.add_argument("--keys", nargs="+", type=int, metavar="COUNT", help="only timed cases with so many keys")
+    runs.add_argument("--rivals", nargs="+", metavar="NAME", help="only rivals whose name contains one of these words")
     runs.add_argument("--rounds", type=int, metavar="COUNT", help="interleaved rounds (5; quick: 3)")
     runs.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: this process's own time")
     runs.add_argument("--json", metavar="FILE", help="write everything measured there")

@@ -266,6 +266,11 @@ static void test_give_back_reads_as_zeros(void)
     }
     EXPECT(zeros * 64 == given);
     EXPECT(segments_give_back(&r.array, BEGIN, BEGIN) == 0 && segments_give_back(&r.array, BEGIN, BEGIN + 10) == 0);
+    /* From the midst of the blocks on: the part in the range goes, to the byte. */
+    uint64_t low_count = r.array.low_count;
+    EXPECT(low_count == 128 && segments_give_back(&r.array, 60, low_count + 640) == 10 * PAGE_BYTES);
+    EXPECT(*(uint8_t *)segments_at(&r.array, 127) == 0xff && *(uint8_t *)segments_at(&r.array, 128) == 0);
+    EXPECT(*(uint8_t *)segments_at(&r.array, 128 + 640) == 0xff);
     expect_valid(&r); /* still committed */
     room_end(&r);
 }

@@ -56,7 +56,7 @@ KINDS = {
         Kind("segments", "hash", {"reserve": False}, one_by_one=True),
         Kind("direct-segments", "direct", {"reserve": False}, one_by_one=True, dense_only=True),
         Kind("colliding", "hash", {"hash_and": 3}, one_by_one=True),
-        Kind("leaving", "auto", one_by_one=True),
+        Kind("leaving", "auto"),
     )
 }
 #: Kinds that can hold exactly the rows asked for ("leaving" always comes with thousands of its own).
@@ -155,7 +155,7 @@ def build_leaving(row_shape: Any = (3,), dtype: Any = "float64", **arguments: An
 def copy_of(m: IntArrayMap) -> dict[int, np.ndarray]:
     """An independent dict of a map's rows, read through the batch interface."""
     keys, rows = m.to_arrays()
-    return {key: row.copy() for key, row in zip(keys.tolist(), rows, strict=True)}
+    return dict(zip(keys.tolist(), rows, strict=True))
 
 
 def apply(

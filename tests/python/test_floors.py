@@ -49,6 +49,7 @@ PYTHON_FLOORS = {
     "_failing": 4.2,
     "_flag": 4.2,
     "_gate": 4.2,
+    "_result": 4.2,
     "stats": 4.5,
     "coerce": 4.5,
     "_table": 5.0,

@@ -352,8 +352,8 @@ class TestTheGilIsReleased:
             "m.index_many(keys)",
             "m.ensure_many(keys)",
             "m.add_at(keys, 0)",
-            "m.delete_many(keys[:200_000])",
-            "m.pop_many(keys[200_000:400_000])",
+            "m.delete_many(keys[:100_000])",
+            "m.pop_many(keys[100_000:200_000])",
             "m.to_arrays()",
             "m.copy()",
         ],
@@ -362,7 +362,7 @@ class TestTheGilIsReleased:
         """With a switch interval of minutes another thread gets on only where the batch lets go of the GIL."""
         story(
             f"""
-keys = np.random.default_rng(0).permutation(1_000_000)
+keys = np.random.default_rng(0).permutation(400_000)
 m = IntArrayMap.from_arrays(keys, np.ones((len(keys), 4)), index="hash")
 out = np.ones((len(keys), 4))
 started, stop = threading.Event(), False
