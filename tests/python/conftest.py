@@ -35,7 +35,7 @@ settings.register_profile("deep", max_examples=1000, stateful_step_count=80, **C
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 #: No test may take longer than this: a hang is a failure with a traceback, not a night lost.
-SECONDS_PER_TEST = int(os.environ.get("INTARRAYMAP_SECONDS_PER_TEST", "240"))
+SECONDS_PER_TEST = int(os.environ.get("INTARRAYMAP_SECONDS_PER_TEST", "480"))
 _stderr = None
 
 

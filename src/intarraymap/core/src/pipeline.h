@@ -122,18 +122,18 @@ PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
     __builtin_prefetch(next, 0, 3);
 }
 
-/* The row number, or IAM_ROW_NONE. The first slot that matches is nearly always the one, or there is none: no branch on which. */
+/* The row number, or IAM_ROW_NONE. Branches on purpose: a branch that is guessed right lets the processor go on without waiting for
+ * the key; computing the answer without branches took 15 ns instead of 10 at 1e3 keys, and more at half missing too. */
 PIPELINE_INLINE uint32_t pipeline_check(const probe *look, const in_flight *flight)
 {
     const bucket *home = flight->home;
     uint32_t slots = flight->row;
     unsigned slot = (unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1);
-    bool hit = (home->key[slot] == flight->key) & (slots != 0);
-    bool more = ((slots & (slots - 1)) | home->overflow) != 0;
-    if (UNLIKELY(!hit & more))
-        return table_find_hashed(&look->map->hash, home, flight->tophash, flight->key);
-    uint32_t row = bucket_row(home, slot);
-    return hit ? row : IAM_ROW_NONE;
+    if (LIKELY(slots != 0 && home->key[slot] == flight->key))
+        return bucket_row(home, slot);
+    if (LIKELY((slots & (slots - 1)) == 0 && home->overflow == BUCKET_NONE))
+        return IAM_ROW_NONE;
+    return table_find_hashed(&look->map->hash, home, flight->tophash, flight->key);
 }
 
 /* What the caller does with each key: `row` is NULL where it is missing. In order of i. */
