@@ -1,6 +1,6 @@
-"""Builds the three extension modules of the binding, each with the C core in it.
+"""Builds the four extension modules of the binding, each with the C core in it.
 
-_table (a map's life, its lock, one key), _cursor (iteration) and _binding (many keys, the whole map) call the core
+_owner (a map's life and its lock), _batch (many keys), _cursor (iteration) and _binding (one key) call the core
 directly. It keeps no process-wide state, so that each may have it linked in; its files are compiled once.
 
 Metadata is in pyproject.toml. Here is the list of C files and the flags, and nothing clever but two things:
@@ -49,7 +49,7 @@ modules = [
         extra_link_args=["-pthread"],
         depends=[*HEADERS, "setup.py"],
     )
-    for module in ("_table", "_cursor", "_binding")
+    for module in ("_owner", "_batch", "_cursor", "_binding")
 ]
 
 

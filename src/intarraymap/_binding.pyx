@@ -1,541 +1,103 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: auto_pickle=False, always_allow_keywords=True
-"""The upper half of the binding: Binding is a Table with many keys, the whole map, blocks and iteration.
+"""The binding's top floor: a Table is a Batch with the hot methods: one key at a time, and iteration.
 
-Above it: mapping.py and batches.py (IntArrayMap inherits Binding). Below it: _table.pyx (life, lock, one key) and the
-front header. Arguments of the underscored methods are exact arrays that coerce.py has made; each is one crossing into
-the core, as _table.pyx describes.
+Above it: mapping.py (IntArrayMap inherits Table: a wrapper would cost three times as much on ``m[k]``). Below it:
+_batch.pyx (many keys), _cursor.pyx, _owner.pyx (the lock; how a call goes is written in _owner.pxd), the front header.
 """
 cimport cython
 cimport numpy as cnp
-from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from intarraymap._batch cimport Batch
 from intarraymap._core cimport *
 from intarraymap._cursor cimport WALK_ITEMS, WALK_KEYS, WALK_VALUES, cursor_over, scan_over
-from intarraymap._exact cimport array_over, expect, new_array
-from intarraymap._failing cimport failing_set
-from intarraymap._flag cimport flag_load, flag_store
-from intarraymap._table cimport (
-    AXES_MAX, CLOSE, CLOSED, NEW, READ, STARTING, TRACE_DOMAIN, WHOLE_MAP, WRITE, PyThreadState,
-    PyTraceMalloc_Track, PyTraceMalloc_Untrack, Table, fail,
+from intarraymap._exact cimport PyNumber_Index, expect, is_exact, key_from, new_array
+from intarraymap._owner cimport (
+    RowToken, fail, lock, take, unlock, unlock_written, usable, view, writable,
 )
-from intarraymap._result cimport result_give, result_take
-
-import numpy as np
 
 from intarraymap import coerce
-from intarraymap.errors import missing_keys
 
 cnp.import_array()
 
-cdef enum:
-    LARGE_RESULT_BYTES = 1 << 20  # results from here on come from iam_result_allocate
-
 KEYS, VALUES, ITEMS = WALK_KEYS, WALK_VALUES, WALK_ITEMS
+cdef object RAISE = coerce.RAISE
 
-cdef cnp.dtype INT64 = np.dtype(np.int64)
-cdef cnp.dtype BOOL = np.dtype(np.bool_)
-cdef cnp.dtype UINT8 = np.dtype(np.uint8)
-
-cdef dict INDEX_NAMES = {IAM_INDEX_AUTO: "auto", IAM_INDEX_HASH: "hash", IAM_INDEX_DIRECT: "direct"}
-cdef dict OPS = {
-    "set": IAM_SET, "add": IAM_ADD, "sub": IAM_SUB, "mul": IAM_MUL, "min": IAM_MIN, "max": IAM_MAX,
-    "and": IAM_AND, "or": IAM_OR, "xor": IAM_XOR,
-}
-
-
-cdef int fail_batch(iam_status status, cnp.ndarray keys, str what) except -1:
-    if status == IAM_TOO_SPARSE:
-        what += ", " + coerce.farthest(keys)
-    return fail(status, what)
-
-
-# ---- What keeps memory alive ----------------------------------------------------------------------------------------
-
-@cython.final
-cdef class BlocksToken:
-    """Base of all arrays of one blocks() call; owns the keys that were computed for it."""
-    cdef iam_rows *rows
-    cdef int64_t *computed
-
-    def __dealloc__(self):
-        free(self.computed)
-        if self.rows != NULL:
-            iam_blocks_release(self.rows)
-
-
-@cython.final
-cdef class ResultOwner:
-    """Base of a large result."""
-    cdef void *block
-    cdef size_t byte_count
-
-    def __dealloc__(self):
-        if self.block != NULL:
-            PyTraceMalloc_Untrack(TRACE_DOMAIN, <uintptr_t>self.block)
-            result_give(self.block, self.byte_count)
-
-
-cdef object new_result(cnp.dtype descr, int ndim, const cnp.npy_intp *dims):
-    """A new C-ordered array, contents undefined, on huge pages if it is large."""
-    cdef size_t byte_count = descr.itemsize
-    cdef int axis
-    cdef ResultOwner owner
-    for axis in range(ndim):
-        if dims[axis] != 0 and byte_count > (<size_t>1 << 62) // <size_t>dims[axis]:
-            raise MemoryError("the result is too large")
-        byte_count *= <size_t>dims[axis]
-    if byte_count < LARGE_RESULT_BYTES:
-        return new_array(descr, ndim, dims)
-    owner = ResultOwner.__new__(ResultOwner)
-    owner.byte_count = byte_count
-    owner.block = result_take(&owner.byte_count)
-    if owner.block == NULL:
-        raise MemoryError(f"a result of {byte_count} bytes: out of memory")
-    PyTraceMalloc_Track(TRACE_DOMAIN, <uintptr_t>owner.block, byte_count)
-    return array_over(descr, ndim, dims, owner.block, owner, True)
-
-
-# ---- The map --------------------------------------------------------------------------------------------------------
 
 @cython.no_gc
-cdef class Binding(Table):
-    """A Table with everything that is done to more than one key."""
+cdef class Table(Batch):
+    """A Batch with the hot methods of IntArrayMap."""
 
-    # -- What a map is now
+    def __getitem__(self, key):
+        """The live, writable, zero-copy view of a key's row, shape ``row_shape``. O(1).
 
-    @property
-    def row_shape(self):
-        """The shape of every row: always a tuple."""
-        self.require_usable()
-        return self.shape
+        Raises KeyError(key) if the key is missing, TypeError if it is not an integer.
+        """
+        cdef int64_t number = 0
+        usable(self)
+        if key_from(key, &number):
+            raise KeyError(PyNumber_Index(key))
+        row = find_view(self, number)
+        if row is None:
+            raise KeyError(number)
+        return row
 
-    @property
-    def dtype(self):
-        """The dtype of the rows, in native byte order."""
-        self.require_usable()
-        return self.row_dtype
+    def __setitem__(self, key, row):
+        """Copies a row (exactly ``row_shape``, or a scalar) in, inserting the key if it is missing. O(1).
 
-    @property
-    def index(self):
-        """``"hash"`` or ``"direct"``, as it is now."""
-        cdef iam_index index
-        self.lock_shared()
-        index = iam_map_index(self.map)
-        self.unlock_shared()
-        return INDEX_NAMES[<int>index]
+        Raises TypeError, ValueError or OverflowError if key or row do not fit (nothing is changed then), MemoryError.
+        """
+        cdef int64_t number = 0
+        cdef cnp.ndarray exact
+        cdef iam_status status
+        usable(self)
+        if key_from(key, &number):
+            raise OverflowError(f"key {PyNumber_Index(key)} is outside int64")
+        exact = exact_row(self, row, number)
+        lock(self, True)
+        status = iam_map_put(self.map, number, cnp.PyArray_DATA(exact))
+        unlock_written(self)
+        if status != IAM_OK:
+            fail(status, f"key {number}")
 
-    @property
-    def nbytes(self):
-        """All memory committed, in bytes."""
-        cdef uint64_t byte_count
-        self.lock_shared()
-        byte_count = iam_map_bytes(self.map)
-        self.unlock_shared()
-        return byte_count
+    def __delitem__(self, key):
+        """Removes a key; its views keep their memory. O(1). Raises KeyError(key) if it is missing."""
+        cdef int64_t number = 0
+        cdef iam_status status
+        usable(self)
+        if key_from(key, &number):
+            writable(self)
+            raise KeyError(PyNumber_Index(key))
+        lock(self, True)
+        status = iam_map_remove(self.map, number)
+        unlock_written(self)
+        if status != IAM_OK:
+            raise KeyError(number)
 
-    @property
-    def read_only(self):
-        """Whether writers, and writes through views, are refused."""
-        self.require_usable()
-        return self.is_read_only
-
-    def _index_asked(self):
-        self.require_usable()
-        return INDEX_NAMES[<int>self.index_asked]
-
-    def _describe(self):
-        """For repr: (shape, dtype, count, index or what is wrong); never raises for a broken or closed map."""
-        cdef uint64_t count
-        cdef iam_index index
-        if flag_load(&self.state) in (NEW, STARTING):
-            return None
+    def __contains__(self, key):
+        """Whether the key is present; False for whatever is not an integer. O(1)."""
+        cdef int64_t number = 0
+        cdef bint found
+        usable(self)
         try:
-            self.lock_shared()
-        except (ValueError, RuntimeError) as error:
-            return self.shape, self.row_dtype, None, str(error)
-        count, index = iam_map_count(self.map), iam_map_index(self.map)
-        self.unlock_shared()
-        return self.shape, self.row_dtype, count, INDEX_NAMES[<int>index]
-
-    def _stats(self):
-        """All of iam_stats, by name."""
-        cdef iam_stats now
-        cdef PyThreadState *thread
-        self.begin(READ, WHOLE_MAP, &thread)
-        iam_map_stats(self.map, &now)
-        self.end(READ, thread)
-        fields = <dict>now
-        fields["index"] = INDEX_NAMES[<int>now.index]
-        return fields
-
-    def _fail_after(self, long count):
-        """Tests: the request for memory after `count` more fails; -1 never. Returns what was left, -1: it failed."""
-        self.require_usable()
-        if self.failing == NULL:
-            raise RuntimeError("the map was not created with the fail_after option")
-        return failing_set(self.failing, count)
-
-    def _is_apart(self, cnp.ndarray out not None, cnp.ndarray keys not None, cnp.ndarray defaults):
-        """Whether memory that is to be written to touches neither the map nor what is read. All C-ordered."""
-        cdef const char *first = cnp.PyArray_BYTES(out)
-        cdef const char *end = first + cnp.PyArray_NBYTES(out)
-        cdef bint overlaps
-        for read in (keys, defaults):
-            if read is not None and cnp.PyArray_BYTES(read) < end and (
-                first < cnp.PyArray_BYTES(read) + cnp.PyArray_NBYTES(read)
-            ):
+            if key_from(key, &number):
                 return False
-        self.lock_shared()
-        overlaps = iam_map_overlaps(self.map, first, end - first)
-        self.unlock_shared()
-        return not overlaps
+        except TypeError:
+            return False
+        lock(self, False)
+        found = iam_map_find(self.map, number, NULL) != NULL
+        unlock(self)
+        return found
 
-    @cython.final
-    cdef cnp.ndarray apart(self, cnp.ndarray array):
-        """The array, or a copy if it touches memory of the map: what a writer reads must not change under it."""
-        cdef bint overlaps
-        self.lock_shared()
-        overlaps = iam_map_overlaps(self.map, cnp.PyArray_DATA(array), cnp.PyArray_NBYTES(array))
-        self.unlock_shared()
-        return array.copy() if overlaps else array
-
-    # -- Whole map
-
-    def _close(self):
-        cdef PyThreadState *thread
-        if flag_load(&self.state) == CLOSED:
-            return
-        try:
-            self.begin(CLOSE, WHOLE_MAP, &thread)
-        except ValueError:
-            if flag_load(&self.state) == CLOSED:
-                return  # another thread was first
-            raise
-        iam_map_clear(self.map)  # out of memory: the rows go with the map
-        flag_store(&self.state, CLOSED)
-        self.end(CLOSE, thread)
-
-    def _clear(self):
-        cdef PyThreadState *thread
-        self.begin(WRITE, WHOLE_MAP, &thread)
-        cdef iam_status status = iam_map_clear(self.map)
-        self.end(WRITE, thread)
-        if status != IAM_OK:
-            fail(status, "clear")
-
-    def _reserve(self, uint64_t row_count):
-        cdef PyThreadState *thread
-        self.begin(WRITE, WHOLE_MAP, &thread)
-        cdef iam_status status = iam_map_reserve(self.map, row_count)
-        self.end(WRITE, thread)
-        if status != IAM_OK:
-            fail(status, f"reserving {row_count} rows")
-
-    def _compact(self):
-        cdef PyThreadState *thread
-        self.begin(WRITE, WHOLE_MAP, &thread)
-        cdef iam_status status = iam_map_compact(self.map)
-        self.end(WRITE, thread)
-        if status != IAM_OK:
-            fail(status, "compact")
-
-    def _copy_from(self, Table other not None, uint64_t seed):
-        """Makes this new Table an independent copy of another."""
-        cdef iam_map *map = NULL
-        cdef PyThreadState *thread
-        cdef iam_status status
-        self._refuse_second_init()
-        other.begin(READ, WHOLE_MAP, &thread)
-        status = iam_map_copy(other.map, seed, &map)
-        other.end(READ, thread)
-        if status != IAM_OK:
-            fail(status, "copy")
-        self.adopt(map, other.shape, other.row_dtype, other.kind, other.index_asked, NULL)
-
-    def _to_arrays(self):
-        """(keys, rows) in row order, independent."""
-        cdef uint64_t room = 0
+    def __len__(self):
+        """How many keys are present. O(1)."""
         cdef uint64_t count
-        cdef PyThreadState *thread
-        cdef cnp.ndarray keys, rows
-        cdef void *keys_out
-        cdef void *rows_out
-        self.lock_shared()
+        lock(self, False)
         count = iam_map_count(self.map)
-        self.unlock_shared()
-        while True:
-            keys = self.new_like(INT64, count, False)
-            rows = self.new_like(self.row_dtype, count, True)
-            keys_out, rows_out = cnp.PyArray_DATA(keys), cnp.PyArray_DATA(rows)
-            room = count
-            self.begin(READ, count, &thread)
-            count = iam_map_count(self.map)
-            if count <= room:
-                iam_map_export(self.map, <int64_t *>keys_out, rows_out)
-            self.end(READ, thread)
-            if count <= room:
-                return (keys, rows) if count == room else (keys[:count].copy(), rows[:count].copy())
-            count += count // 64  # keys come faster than we allocate: ask for a little more
-
-    @cython.final
-    cdef cnp.ndarray new_like(self, cnp.dtype descr, uint64_t count, bint with_row):
-        cdef cnp.npy_intp dims[AXES_MAX]
-        dims[0] = count
-        if with_row:
-            memcpy(&dims[1], self.dims, self.ndim * sizeof(cnp.npy_intp))
-        return new_result(descr, 1 + (self.ndim if with_row else 0), dims)
-
-    # -- Many keys: `keys` is an exact int64 array of any shape S, rows are exact arrays of S + row_shape or row_shape
-
-    @cython.final
-    cdef inline size_t count_of(self, cnp.ndarray keys) except? 0:
-        cdef size_t count = cnp.PyArray_SIZE(keys)
-        self.require_usable()
-        expect(keys, INT64, count, False)
+        unlock(self)
         return count
-
-    @cython.final
-    cdef cnp.ndarray new_rows(self, cnp.ndarray keys):
-        """Contents undefined, S + row_shape."""
-        cdef cnp.npy_intp dims[AXES_MAX]
-        cdef int ndim = cnp.PyArray_NDIM(keys)
-        if ndim + self.ndim > AXES_MAX:
-            raise ValueError(f"keys of {ndim} axes and rows of {self.ndim} are more than NumPy's {AXES_MAX} axes")
-        memcpy(dims, cnp.PyArray_DIMS(keys), ndim * sizeof(cnp.npy_intp))
-        memcpy(&dims[ndim], self.dims, self.ndim * sizeof(cnp.npy_intp))
-        return new_result(self.row_dtype, ndim + self.ndim, dims)
-
-    @cython.final
-    cdef inline size_t stride_of(self, cnp.ndarray rows, size_t count) except? 1:
-        """0 for one row, row_bytes for a row per key."""
-        cdef bint is_one = cnp.PyArray_NDIM(rows) == self.ndim
-        expect(rows, self.row_dtype, self.row_items if is_one else count * self.row_items, False)
-        return 0 if is_one else self.row_bytes
-
-    def _get_many(self, cnp.ndarray keys not None, cnp.ndarray defaults, cnp.ndarray rows_out, cnp.ndarray found_out):
-        """rows_out, found_out: exact arrays or None; returns the rows."""
-        cdef size_t count = self.count_of(keys)
-        cdef size_t stride = 0
-        cdef const void *defaults_in = NULL
-        cdef uint8_t *found = NULL
-        cdef iam_missing missing
-        cdef iam_status status
-        cdef PyThreadState *thread
-        if defaults is not None:
-            stride = self.stride_of(defaults, count)
-            defaults_in = cnp.PyArray_DATA(defaults)
-        if found_out is not None:
-            expect(found_out, BOOL, count, True)
-            found = <uint8_t *>cnp.PyArray_DATA(found_out)
-        if rows_out is None:
-            rows_out = self.new_rows(keys)
-        else:
-            expect(rows_out, self.row_dtype, count * self.row_items, True)
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef void *rows = cnp.PyArray_DATA(rows_out)
-        self.begin(READ, count, &thread)
-        status = iam_map_get_many(self.map, keys_in, count, rows, defaults_in, stride, found, &missing)
-        self.end(READ, thread)
-        if status == IAM_MISSING:
-            raise missing_keys(missing.key, missing.position, missing.count, (<object>keys).shape)
-        if status != IAM_OK:
-            fail(status, "get_many")
-        return rows_out
-
-    def _pop_many(self, cnp.ndarray keys not None, cnp.ndarray defaults):
-        cdef size_t count = self.count_of(keys)
-        cdef size_t stride = 0
-        cdef const void *defaults_in = NULL
-        cdef iam_missing missing
-        cdef iam_status status
-        cdef PyThreadState *thread
-        if defaults is not None:
-            stride = self.stride_of(defaults, count)
-            defaults_in = cnp.PyArray_DATA(defaults)
-        keys = self.apart(keys)
-        cdef cnp.ndarray result = self.new_rows(keys)
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef void *rows = cnp.PyArray_DATA(result)
-        self.begin(WRITE, count, &thread)
-        status = iam_map_pop_many(self.map, keys_in, count, rows, defaults_in, stride, &missing)
-        self.end(WRITE, thread)
-        if status == IAM_MISSING:
-            raise missing_keys(missing.key, missing.position, missing.count, (<object>keys).shape)
-        if status != IAM_OK:
-            fail(status, "pop_many")
-        return result
-
-    def _contains_many(self, cnp.ndarray keys not None):
-        cdef size_t count = self.count_of(keys)
-        cdef PyThreadState *thread
-        cdef cnp.ndarray result = new_result(BOOL, cnp.PyArray_NDIM(keys), cnp.PyArray_DIMS(keys))
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef uint8_t *found = <uint8_t *>cnp.PyArray_DATA(result)
-        self.begin(READ, count, &thread)
-        iam_map_contains_many(self.map, keys_in, count, found)
-        self.end(READ, thread)
-        return result
-
-    def _index_many(self, cnp.ndarray keys not None):
-        cdef size_t count = self.count_of(keys)
-        cdef PyThreadState *thread
-        cdef cnp.ndarray result = new_result(INT64, cnp.PyArray_NDIM(keys), cnp.PyArray_DIMS(keys))
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef int64_t *numbers = <int64_t *>cnp.PyArray_DATA(result)
-        self.begin(READ, count, &thread)
-        iam_map_index_many(self.map, keys_in, count, numbers)
-        self.end(READ, thread)
-        return result
-
-    def _delete_many(self, cnp.ndarray keys not None):
-        cdef size_t count = self.count_of(keys)
-        cdef PyThreadState *thread
-        keys = self.apart(keys)
-        cdef cnp.ndarray result = new_result(BOOL, cnp.PyArray_NDIM(keys), cnp.PyArray_DIMS(keys))
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef uint8_t *removed = <uint8_t *>cnp.PyArray_DATA(result)
-        self.begin(WRITE, count, &thread)
-        iam_map_delete_many(self.map, keys_in, count, removed)
-        self.end(WRITE, thread)
-        return result
-
-    def _op_defined(self, str op not None):
-        """Whether an operation is defined on this map's dtype; KeyError for an unknown one."""
-        self.require_usable()
-        return iam_op_defined(<iam_op><int>OPS[op], self.kind)
-
-    def _update_many(self, cnp.ndarray keys not None, cnp.ndarray rows not None, str op not None):
-        cdef size_t count = self.count_of(keys)
-        cdef size_t stride = self.stride_of(rows, count)
-        cdef iam_op code = <iam_op><int>OPS[op]
-        cdef iam_status status
-        cdef PyThreadState *thread
-        if not iam_op_defined(code, self.kind):
-            raise TypeError(f"{op!r} is not defined on {self.row_dtype}")
-        keys, rows = self.apart(keys), self.apart(rows)
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef const void *rows_in = cnp.PyArray_DATA(rows)
-        self.begin(WRITE, count, &thread)
-        status = iam_map_update_many(self.map, keys_in, count, rows_in, stride, code)
-        self.end(WRITE, thread)
-        if status != IAM_OK:
-            fail_batch(status, keys, op)
-
-    def _add_at(self, cnp.ndarray keys not None, cnp.ndarray items not None, cnp.ndarray values not None):
-        """items, values: exact arrays of shape S or of one item."""
-        cdef size_t count = self.count_of(keys)
-        cdef size_t item_count = cnp.PyArray_SIZE(items)
-        cdef size_t value_count = cnp.PyArray_SIZE(values)
-        cdef iam_status status
-        cdef PyThreadState *thread
-        expect(items, INT64, count if item_count != 1 else 1, False)
-        expect(values, self.row_dtype, count if value_count != 1 else 1, False)
-        keys, values = self.apart(keys), self.apart(values)
-        items = items.copy()  # checked here, so that no other thread can change what was checked
-        cdef const int64_t *items_in = <const int64_t *>cnp.PyArray_DATA(items)
-        cdef size_t position
-        for position in range(item_count):
-            if items_in[position] < 0 or <uint64_t>items_in[position] >= self.row_items:
-                raise ValueError(f"items[{position}] = {items_in[position]} is outside a row of {self.row_items} items")
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef const void *values_in = cnp.PyArray_DATA(values)
-        cdef size_t item_stride = 1 if item_count != 1 else 0  # in items
-        cdef size_t value_stride = self.row_bytes // self.row_items if value_count != 1 else 0
-        self.begin(WRITE, count, &thread)
-        status = iam_map_add_at(self.map, keys_in, count, items_in, item_stride, values_in, value_stride)
-        self.end(WRITE, thread)
-        if status != IAM_OK:
-            fail_batch(status, keys, "add_at")
-
-    def _ensure_many(self, cnp.ndarray keys not None, cnp.ndarray fill not None):
-        cdef size_t count = self.count_of(keys)
-        cdef iam_status status
-        cdef PyThreadState *thread
-        expect(fill, self.row_dtype, self.row_items, False)
-        keys, fill = self.apart(keys), self.apart(fill)
-        cdef cnp.ndarray numbers = new_result(INT64, cnp.PyArray_NDIM(keys), cnp.PyArray_DIMS(keys))
-        cdef cnp.ndarray created = new_result(BOOL, cnp.PyArray_NDIM(keys), cnp.PyArray_DIMS(keys))
-        cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
-        cdef const void *fill_in = cnp.PyArray_DATA(fill)
-        cdef int64_t *numbers_out = <int64_t *>cnp.PyArray_DATA(numbers)
-        cdef uint8_t *created_out = <uint8_t *>cnp.PyArray_DATA(created)
-        self.begin(WRITE, count, &thread)
-        status = iam_map_ensure_many(self.map, keys_in, count, fill_in, numbers_out, created_out)
-        self.end(WRITE, thread)
-        if status != IAM_OK:
-            fail_batch(status, keys, "ensure_many")
-        return numbers, created
-
-    # -- Blocks
-
-    def _blocks(self):
-        """[(first row number, keys, rows, present bitmap)], zero-copy; keys of direct blocks are computed."""
-        cdef BlocksToken token = BlocksToken.__new__(BlocksToken)
-        cdef iam_block *blocks = NULL
-        cdef uint64_t room = 0
-        cdef uint64_t keys_room = 0
-        cdef uint64_t count, keys_count, at
-        cdef bint fits = False
-        cdef iam_block block
-        try:
-            while True:
-                self.lock_shared()
-                count = iam_map_block_count(self.map)
-                keys_count = 0
-                for at in range(count):
-                    iam_map_block(self.map, at, &block)
-                    if block.keys == NULL:
-                        keys_count += block.row_count
-                    if at < room:
-                        blocks[at] = block
-                fits = count <= room and keys_count <= keys_room
-                if fits:
-                    keys_count = 0
-                    for at in range(count):
-                        if blocks[at].keys == NULL:
-                            iam_map_block_keys(self.map, &blocks[at], token.computed + keys_count)
-                            keys_count += blocks[at].row_count
-                    iam_blocks_take(self.map)
-                    token.rows = iam_map_rows(self.map)
-                self.unlock_shared()
-                if fits:
-                    break
-                room, keys_room = count + 1, keys_count
-                free(blocks)
-                free(token.computed)
-                blocks = <iam_block *>calloc(room, sizeof(iam_block))
-                token.computed = <int64_t *>calloc(keys_room, sizeof(int64_t))
-                if blocks == NULL or (token.computed == NULL and keys_room != 0):
-                    raise MemoryError("blocks: out of memory")
-            return self.block_arrays(blocks, count, token)
-        finally:
-            free(blocks)
-
-    @cython.final
-    cdef list block_arrays(self, const iam_block *blocks, uint64_t count, BlocksToken token):
-        cdef cnp.npy_intp dims[AXES_MAX]
-        cdef uint64_t at
-        cdef uint64_t first = 0
-        cdef list result = []
-        memcpy(&dims[1], self.dims, self.ndim * sizeof(cnp.npy_intp))
-        for at in range(count):
-            dims[0] = blocks[at].row_count
-            rows = array_over(self.row_dtype, 1 + self.ndim, dims, blocks[at].rows, token, not self.is_read_only)
-            if blocks[at].keys != NULL:
-                keys = array_over(INT64, 1, dims, <void *>blocks[at].keys, token, False)
-            else:
-                keys = array_over(INT64, 1, dims, token.computed + first, token, False)
-                first += blocks[at].row_count
-            dims[0] = (blocks[at].row_count + 7) // 8
-            present = array_over(UINT8, 1, dims, <void *>blocks[at].present, token, False)
-            result.append((blocks[at].first_row, keys, rows, present))
-        return result
-
-    # -- Iteration
 
     def __iter__(self):
         """The keys as ints, in row order. Adding or deleting keys meanwhile raises RuntimeError at the next step."""
@@ -552,3 +114,253 @@ cdef class Binding(Table):
     def _scan(self):
         """An iterator over (key, view) under Go's rules."""
         return scan_over(self)
+
+    def get(self, key, default=None):
+        "get($self, key, default=None)\n--\n\n" """
+        The live view of a key's row, or a default.
+
+        Parameters
+        ----------
+        key : int
+            Anything with ``__index__``, or a ``numpy.bool_``.
+        default : object, optional
+            Given back as it is if the key is missing (an integer outside int64 always is).
+
+        Returns
+        -------
+        numpy.ndarray or object
+            A writable zero-copy view of shape ``row_shape``, or `default`.
+
+        Raises
+        ------
+        TypeError
+            If the key is not an integer.
+
+        Notes
+        -----
+        O(1); allocates the view object only. Safe beside any other call on the same map.
+
+        Examples
+        --------
+        >>> from intarraymap import IntArrayMap
+        >>> m = IntArrayMap(2)
+        >>> m[7] = [1, 2]
+        >>> m.get(7)
+        array([1., 2.])
+        >>> m.get(8, "none")
+        'none'
+        """
+        cdef int64_t number = 0
+        usable(self)
+        if key_from(key, &number):
+            return default
+        row = find_view(self, number)
+        return default if row is None else row
+
+    def pop(self, key, default=RAISE):
+        "pop($self, key, default=...)\n--\n\n" """
+        Remove a key and return its row.
+
+        Parameters
+        ----------
+        key : int
+            Anything with ``__index__``, or a ``numpy.bool_``.
+        default : object, optional
+            Given back as it is if the key is missing.
+
+        Returns
+        -------
+        numpy.ndarray or object
+            A copy of the row, shape ``row_shape``, independent of the map; or `default`.
+
+        Raises
+        ------
+        KeyError
+            If the key is missing and there is no default.
+        TypeError
+            If the key is not an integer.
+        ValueError
+            If the map is read-only.
+
+        Notes
+        -----
+        O(1) and one copy of a row. Safe beside any other call on the same map.
+
+        Examples
+        --------
+        >>> from intarraymap import IntArrayMap
+        >>> m = IntArrayMap(2)
+        >>> m[7] = [1, 2]
+        >>> m.pop(7), len(m)
+        (array([1., 2.]), 0)
+        """
+        cdef int64_t number = 0
+        cdef cnp.ndarray result
+        cdef void *row
+        cdef bint is_outside
+        usable(self)
+        is_outside = key_from(key, &number)
+        if is_outside:
+            writable(self)
+        else:
+            result = new_array(self.row_dtype, self.ndim, self.dims)
+            lock(self, True)
+            row = iam_map_find(self.map, number, NULL)
+            if row != NULL:
+                memcpy(cnp.PyArray_DATA(result), row, self.row_bytes)
+                iam_map_remove(self.map, number)
+            unlock_written(self)
+            if row != NULL:
+                return result
+        if default is not RAISE:
+            return default
+        raise KeyError(PyNumber_Index(key) if is_outside else number)
+
+    def popitem(self):
+        "popitem($self)\n--\n\n" """
+        Remove the last key in row order and return it with its row.
+
+        Returns
+        -------
+        tuple of (int, numpy.ndarray)
+            The key and a copy of its row, independent of the map.
+
+        Raises
+        ------
+        KeyError
+            If the map is empty.
+        ValueError
+            If the map is read-only.
+
+        Notes
+        -----
+        O(1) amortised and one copy of a row. Safe beside any other call on the same map.
+
+        Examples
+        --------
+        >>> from intarraymap import IntArrayMap
+        >>> m = IntArrayMap(2)
+        >>> m[7] = [1, 2]
+        >>> m.popitem()
+        (7, array([1., 2.]))
+        """
+        cdef int64_t number = 0
+        cdef void *row = NULL
+        cdef cnp.ndarray result
+        cdef bint found
+        usable(self)
+        result = new_array(self.row_dtype, self.ndim, self.dims)
+        lock(self, True)
+        found = iam_map_last(self.map, &number, &row)
+        if found:
+            memcpy(cnp.PyArray_DATA(result), row, self.row_bytes)
+            iam_map_remove(self.map, number)
+        unlock_written(self)
+        if not found:
+            raise KeyError("popitem(): the map is empty")
+        return number, result
+
+    def setdefault(self, key, default=RAISE):
+        "setdefault($self, key, default=...)\n--\n\n" """
+        The live view of a key's row, inserting the key first if it is missing.
+
+        Parameters
+        ----------
+        key : int
+            Anything with ``__index__``, or a ``numpy.bool_``.
+        default : array_like, optional
+            The row to insert: exactly ``row_shape`` or a scalar. Without it, a row of zeros. Not looked at if the key
+            is present.
+
+        Returns
+        -------
+        numpy.ndarray
+            A writable zero-copy view of shape ``row_shape``.
+
+        Raises
+        ------
+        OverflowError
+            If the key is outside int64 or a number does not fit the dtype.
+        TypeError
+            If the key is not an integer or the default is not numeric.
+        ValueError
+            If the default has the wrong shape or the map is read-only.
+        MemoryError
+            If there is no room for one more row; the map is as before.
+
+        Notes
+        -----
+        O(1). Safe beside any other call on the same map: of several threads one inserts, all get the same row.
+
+        Examples
+        --------
+        >>> from intarraymap import IntArrayMap
+        >>> m = IntArrayMap(2)
+        >>> m.setdefault(7)[0] += 3
+        >>> m[7]
+        array([3., 0.])
+        """
+        cdef int64_t number = 0
+        cdef uint32_t row_number = 0
+        cdef void *row = NULL
+        cdef c_bool created = False
+        cdef bint has_default = default is not RAISE
+        cdef iam_status status
+        cdef cnp.ndarray exact = None
+        cdef RowToken token
+        usable(self)
+        writable(self)
+        if key_from(key, &number):
+            raise OverflowError(f"key {PyNumber_Index(key)} is outside int64")
+        if has_default:
+            present = find_view(self, number)
+            if present is not None:
+                return present
+            exact = exact_row(self, default, number)
+        token = RowToken.__new__(RowToken)
+        lock(self, True)
+        status = iam_map_ensure(self.map, number, &row, &row_number, &created)
+        if status == IAM_OK:
+            status = take(self, token, row_number)
+            if created and status != IAM_OK:
+                iam_map_remove(self.map, number)
+            elif created and has_default:
+                memcpy(row, cnp.PyArray_DATA(exact), self.row_bytes)
+        unlock_written(self)
+        if status != IAM_OK:
+            fail(status, f"key {number}")
+        return view(self, token, row)
+
+
+# ---- Rows -----------------------------------------------------------------------------------------------------------
+
+cdef inline object find_view(Table table, int64_t key):
+    """The view of a key's row, or None."""
+    cdef RowToken token = RowToken.__new__(RowToken)
+    cdef iam_status status = IAM_OK
+    cdef uint32_t number = 0
+    cdef void *row
+    lock(table, False)
+    row = iam_map_find(table.map, key, &number)
+    if row != NULL:
+        status = take(table, token, number)
+    unlock(table)
+    if row == NULL:
+        return None
+    if status != IAM_OK:
+        fail(status, f"a view of key {key}")
+    return view(table, token, row)
+
+
+cdef cnp.ndarray exact_row(Table table, object row, int64_t key):
+    """The row itself if it is exactly what the core reads, else a converted copy. May run Python code."""
+    cdef int axis
+    if cnp.PyArray_CheckExact(row) and cnp.PyArray_NDIM(row) == table.ndim and is_exact(row, table.row_dtype):
+        for axis in range(table.ndim):
+            if cnp.PyArray_DIM(row, axis) != table.dims[axis]:
+                break
+        else:
+            return row
+    row = coerce.row(row, table.shape, table.row_dtype, f"row of key {key}")
+    expect(row, table.row_dtype, table.row_items, False)
+    return row

@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from intarraymap._table cimport Table
+from intarraymap._owner cimport Owner
 
 cdef enum:
     WALK_KEYS = 0  # what a Cursor hands out
@@ -13,7 +13,7 @@ cdef enum:
 
 
 cdef class Cursor:
-    cdef Table table  # None: exhausted
+    cdef Owner owner  # None: exhausted
     cdef int what
     cdef bint backward
     cdef uint64_t position, version, epoch
@@ -25,12 +25,12 @@ cdef class Cursor:
 
 
 cdef class Scan:
-    cdef Table table
+    cdef Owner owner
     cdef bint is_over
     cdef uint64_t position, epoch
     cdef void finish(self) noexcept
     cdef object step(self)
 
 
-cdef Cursor cursor_over(Table table, int what, bint backward)
-cdef Scan scan_over(Table table)
+cdef Cursor cursor_over(Owner owner, int what, bint backward)
+cdef Scan scan_over(Owner owner)

@@ -1,7 +1,12 @@
-# _flag.pxd: a map's state (new, ready, closed): written seldom, read on every call, by any thread.
+# _flag.pxd: a map's state (new, ready, closed) and the count of forks: written seldom, read on every call, by any
+# thread.
+from libc.stdint cimport uint32_t
+
+
 cdef extern from * nogil:
     """
     #include <stdbool.h>
+    #include <stdint.h>
 
     static inline int flag_load(const int *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
     static inline void flag_store(int *flag, int state) { __atomic_store_n(flag, state, __ATOMIC_RELEASE); }
@@ -9,7 +14,9 @@ cdef extern from * nogil:
     {
         return __atomic_compare_exchange_n(flag, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     }
+    static inline uint32_t count_load(const uint32_t *count) { return __atomic_load_n(count, __ATOMIC_RELAXED); }
     """
+    uint32_t count_load(const uint32_t *count)
     int flag_load(const int *flag)
     void flag_store(int *flag, int state)
     # Whether the flag was `before`; it is `after` then.

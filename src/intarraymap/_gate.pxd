@@ -1,4 +1,4 @@
-# _gate.pxd: forks. The only process-wide state of the package, seen by _table.pyx alone.
+# _gate.pxd: forks. The only process-wide state of the package, seen by _owner.pyx alone.
 #
 # fork_count   changes in the child of every fork, a raw C fork included: a lock that was held across it is then seen
 #              as IAM_FORKED and never waited for.
@@ -16,13 +16,13 @@ cdef extern from * nogil:
     #include <stdint.h>
     #include <time.h>
 
-    static _Atomic uint32_t gate_forks;
+    static uint32_t gate_forks;
     static _Atomic int gate_closed;
     static _Atomic int gate_running;
 
     static void gate_in_child(void)
     {
-        atomic_fetch_add(&gate_forks, 1);
+        __atomic_fetch_add(&gate_forks, 1, __ATOMIC_RELAXED);
         atomic_store(&gate_closed, 0);
         atomic_store(&gate_running, 0); /* the threads that ran them are not in this process */
     }
@@ -31,7 +31,7 @@ cdef extern from * nogil:
         static atomic_flag installed = ATOMIC_FLAG_INIT;
         return atomic_flag_test_and_set(&installed) ? 0 : pthread_atfork(NULL, NULL, gate_in_child);
     }
-    static inline uint32_t gate_fork_count(void) { return atomic_load_explicit(&gate_forks, memory_order_relaxed); }
+    static inline const uint32_t *gate_fork_counter(void) { return &gate_forks; }
     static inline void gate_leave(void) { atomic_fetch_sub(&gate_running, 1); }
     static inline bool gate_enter(void)
     {
@@ -55,7 +55,7 @@ cdef extern from * nogil:
     }
     """
     int gate_install()
-    uint32_t gate_fork_count()
+    const uint32_t *gate_fork_counter()
     bint gate_enter()
     void gate_leave()
     void gate_close()

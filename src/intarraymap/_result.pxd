@@ -1,6 +1,6 @@
-# _result.pxd: memory of large results. One freed block is kept for the next result, because most programs ask for results
-# of one size again and again, and fresh pages cost more than the rows in them (5-9 ns a row of 64 bytes). While it is kept
-# it is the system's to take back (MADV_FREE). Seen by _binding.pyx alone.
+# _result.pxd: memory of large results. One freed block is kept for the next result, because most programs ask for
+# results of one size again and again, and fresh pages cost more than the rows in them (5-9 ns a row of 64 bytes).
+# While it is kept it is the system's to take back (MADV_FREE). Seen by _batch.pyx alone.
 #
 # kept_busy guards the slot and is never waited for: whoever finds it taken does without.
 cdef extern from * nogil:
@@ -20,7 +20,7 @@ cdef extern from * nogil:
     static void *kept_block;
     static size_t kept_bytes;
 
-    /* A block of at least *bytes_io, and what it really has in *bytes_io, to be given back with; NULL = out of memory. */
+    /* A block of at least *bytes_io, and what it really has in *bytes_io, to be given back with; NULL: no memory. */
     static void *result_take(size_t *bytes_io)
     {
         size_t bytes = (*bytes_io + RESULT_PAGE_BYTES - 1) / RESULT_PAGE_BYTES * RESULT_PAGE_BYTES;

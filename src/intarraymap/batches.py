@@ -1,7 +1,7 @@
-"""Batches: what is done to many keys, or to the whole map, at once.
+"""Batches: what is done to many keys at once.
 
 Each method makes its arguments exact (coerce.py) and goes down to the binding in one call: ``m.get_many`` is
-``Binding._get_many`` is ``iam_map_get_many``. Every one is all or nothing.
+``Batch._get_many`` is ``iam_map_get_many``. Every one is all or nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from intarraymap import coerce
-from intarraymap._binding import Binding
+from intarraymap._batch import Batch
 from intarraymap.coerce import RAISE, NoDefault
 from intarraymap.errors import missing_keys
-from intarraymap.stats import MapStats
 
 __all__ = ["OPS", "Batches", "Mask", "Numbers"]
 
@@ -30,8 +29,10 @@ if TYPE_CHECKING:
 OPS = ("set", "add", "sub", "mul", "min", "max", "and", "or", "xor")
 
 
-class Batches(Binding[D]):
+class Batches(Batch[D]):
     """The batch methods of IntArrayMap. Keys are of any shape S, rows of S + row_shape."""
+
+    __slots__ = ()
 
     @overload
     def get_many(
@@ -554,134 +555,3 @@ class Batches(Binding[D]):
             raise ValueError(f"rows of shape {other.row_shape} can't go into a map of rows {self.row_shape}")
         keys, rows = other._to_arrays()
         self._update_many(keys, coerce.cast(rows, self.dtype, False, "rows", 1), op)
-
-    def to_arrays(self) -> tuple[Numbers, npt.NDArray[D]]:
-        """All keys and rows, copied out.
-
-        Returns
-        -------
-        keys : numpy.ndarray of int64
-            Of shape (n,), in row order.
-        rows : numpy.ndarray
-            Of shape (n, *row_shape), C-ordered; row i belongs to keys[i].
-
-        Raises
-        ------
-        MemoryError
-            If there is no room.
-
-        Notes
-        -----
-        O(n). Releases the GIL.
-
-        Examples
-        --------
-        >>> from intarraymap import IntArrayMap
-        >>> IntArrayMap.from_arrays([5, 6], [[1.0], [2.0]]).to_arrays()
-        (array([5, 6]), array([[1.],
-               [2.]]))
-        """
-        return self._to_arrays()
-
-    def blocks(self) -> list[tuple[int, Numbers, npt.NDArray[D], npt.NDArray[np.uint8]]]:
-        """The storage itself, without a copy: runs of rows that lie side by side.
-
-        Returns
-        -------
-        list of (first_row_number, keys, rows, present)
-            first_row_number : int, as `index_many` counts;
-            keys : int64 (k,), read-only (computed where the index is direct; undefined where no key is present);
-            rows : (k, *row_shape), live and writable;
-            present : uint8 (ceil(k / 8),), read-only, a little-endian bitmap: bit ``i % 8`` of byte ``i // 8``.
-
-        Notes
-        -----
-        O(blocks). While any of the arrays lives, no freed row is used again and `compact` raises BufferError. They show
-        what the storage shows: a key deleted later stays in ``keys`` and leaves ``present``.
-
-        Examples
-        --------
-        >>> from intarraymap import IntArrayMap
-        >>> m = IntArrayMap.from_arrays([5, 6], [[1.0], [2.0]], index="hash")
-        >>> for first, keys, rows, present in m.blocks():
-        ...     rows *= 10
-        >>> m[6]
-        array([20.])
-        """
-        return self._blocks()
-
-    # ---- The whole map ----------------------------------------------------------------------------------------------
-
-    def reserve(self, n: int) -> None:
-        """Make room for `n` rows in all, so that insertions up to there allocate nothing.
-
-        Parameters
-        ----------
-        n : int
-            Rows in all, those present included. Less than there is room for changes nothing.
-
-        Raises
-        ------
-        TypeError, ValueError, OverflowError
-            If `n` is not an integer, is negative, or above 2**32 - 2.
-        MemoryError
-            If there is no room; the map is as before.
-
-        Notes
-        -----
-        A whole-map call: buckets are split at once, rows stay where they are. Releases the GIL.
-
-        Examples
-        --------
-        >>> from intarraymap import IntArrayMap
-        >>> m = IntArrayMap(2)
-        >>> m.reserve(1000)
-        """
-        self._reserve(coerce.capacity(n, "n"))
-
-    def compact(self) -> None:
-        """Close holes, give spare memory back and choose the index anew. Row numbers change, order stays.
-
-        Raises
-        ------
-        BufferError
-            If a view, a block or a scan of this map is alive.
-        ValueError
-            If the map is read-only.
-        MemoryError
-            If there is no room for the new rows beside the old ones; the map is as before.
-
-        Notes
-        -----
-        O(n), a whole-map call. Releases the GIL.
-
-        Examples
-        --------
-        >>> from intarraymap import IntArrayMap
-        >>> m = IntArrayMap.fromkeys(range(1000), [0.0])
-        >>> _ = m.delete_many(range(1, 1000))
-        >>> m.compact()
-        >>> m.stats().rows_free
-        0
-        """
-        self._compact()
-
-    def stats(self) -> MapStats:
-        """What the map is made of now.
-
-        Returns
-        -------
-        MapStats
-            Counts, index, load, evacuation progress, bytes by part; a frozen snapshot.
-
-        Notes
-        -----
-        O(buckets), for the longest chain. Releases the GIL.
-
-        Examples
-        --------
-        >>> from intarraymap import IntArrayMap
-        >>> IntArrayMap.fromkeys(range(3), [0.0]).stats().count
-        3
-        """
-        return MapStats(**self._stats())

@@ -17,6 +17,7 @@ Two kinds of numbers are told apart, as NumPy 2 does:
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterator, Mapping, Set
 from enum import Enum
 from typing import Any, Final, NamedTuple, NoReturn
@@ -34,6 +35,7 @@ __all__ = [
     "dtype",
     "farthest",
     "find_numbers",
+    "fresh_seed",
     "index",
     "items",
     "key",
@@ -172,6 +174,11 @@ def seed(value: Any) -> int | None:
     return number
 
 
+def fresh_seed() -> int:
+    """A seed from the operating system."""
+    return int.from_bytes(os.urandom(8), "little")
+
+
 def _integer(value: Any, what: str) -> int:
     """An int from whatever is one, but no bool: a True here is a slip."""
     if isinstance(value, bool | np.bool_):
@@ -284,10 +291,11 @@ def key(value: Any, what: str = "key") -> int:
     return number
 
 
-def farthest(keys: npt.NDArray[np.int64]) -> str:
-    """Names the key that lies farthest from the others, after a direct index has found them too sparse."""
+def farthest(keys: npt.NDArray[np.int64], anchor: int | None) -> str:
+    """Names the key that a direct index found too far away: farthest from `anchor`, or else from the other keys."""
     flat = keys.reshape(-1)
-    position = int(np.abs(flat.astype(np.float64) - float(np.median(flat))).argmax())
+    middle = float(np.median(flat)) if anchor is None else float(anchor)
+    position = int(np.abs(flat.astype(np.float64) - middle).argmax())
     return f"{_named('keys', tuple(int(i) for i in np.unravel_index(position, keys.shape)))} = {flat[position]}"
 
 
@@ -316,7 +324,7 @@ def _spread(array: Array, key_shape: Shape, what: str) -> Array:
 
 
 # Python numbers that ndarray.fill takes by value or refuses with OverflowError, as we do: the common scalars, fast.
-_FILLS: Final = {"d": (int, float), "D": (int, float, complex)} | {char: (int,) for char in "bhilqBHILQ"}
+_FILLS: Final = {"d": (int, float), "D": (int, float, complex)} | dict.fromkeys("bhilqBHILQ", (int,))
 
 
 # ---- Rows -----------------------------------------------------------------------------------------------------------

@@ -1,24 +1,24 @@
 """IntArrayMap: the binding with the manners of a dict.
 
-Here is what makes a class a good citizen: construction, copies, pickles, equality, views, repr. Batches are inherited
-from batches.py; ``m[k]``, ``in``, ``get``, ``pop`` and their like are the binding's own and are not wrapped.
+Here is what makes a class a good citizen: construction, copies, updates, equality, views, repr. What concerns many
+keys is in batches.py, what concerns all rows in whole.py; ``m[k]``, ``in``, ``get``, ``pop`` and their like are the
+binding's own and are not wrapped.
 """
 
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import coerce
-from intarraymap._binding import Binding
+from intarraymap import coerce, pickling
+from intarraymap._binding import Table
 from intarraymap.batches import Batches
 from intarraymap.views import MapItems, MapKeys, MapValues
+from intarraymap.whole import WholeMap
 
 __all__ = ["IntArrayMap"]
 
@@ -29,10 +29,8 @@ Pairs: TypeAlias = Mapping[int, Any] | Iterable[tuple[KeyLike, npt.ArrayLike]]
 if TYPE_CHECKING:
     _Index: TypeAlias = Literal["auto", "hash", "direct"]
 
-PICKLE_VERSION = 1
 
-
-class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
+class IntArrayMap(Table[D], Batches[D], WholeMap[D], MutableMapping[int, npt.NDArray[D]]):
     """A map from int64 keys to rows: fixed-length arrays of numbers that lie side by side and never move.
 
     Parameters
@@ -147,8 +145,8 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         rows_wanted = coerce.capacity(capacity)
         index_name = coerce.index(index)
         number = coerce.seed(seed)
-        Binding.__init__(
-            self, shape, row_dtype, rows_wanted, index_name, _fresh_seed() if number is None else number, _options
+        Table.__init__(
+            self, shape, row_dtype, rows_wanted, index_name, coerce.fresh_seed() if number is None else number, _options
         )
 
     # ---- Other ways to make one -------------------------------------------------------------------------------------
@@ -294,7 +292,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         array([1., 2.])
         """
         new = self._copy_rows()
-        _set_state(new, _get_state(self))
+        pickling.set_state(new, pickling.get_state(self))
         return new
 
     def __copy__(self) -> Self:
@@ -303,27 +301,21 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         new = self._copy_rows()
         memo[id(self)] = new
-        _set_state(new, copy.deepcopy(_get_state(self), memo))
+        pickling.set_state(new, copy.deepcopy(pickling.get_state(self), memo))
         return new
 
     def _copy_rows(self) -> Self:
         new = type(self).__new__(type(self))
-        new._copy_from(self, _fresh_seed())
+        new._copy_from(self, coerce.fresh_seed())
         return new
 
     def _empty_like(self) -> Self:
         new = type(self).__new__(type(self))
-        Binding.__init__(new, self.row_shape, self.dtype, 0, self._index_asked(), _fresh_seed(), None)
+        Table.__init__(new, self.row_shape, self.dtype, 0, self._index_asked(), coerce.fresh_seed(), None)
         return new
 
-    # ---- Pickling: the numbers as plain bytes, out of band from protocol 5 on; never the seed -----------------------
-
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        keys, rows = self._to_arrays()
-        parts = [PickleBuffer(cast("Any", array.reshape(-1).view(np.uint8))) for array in (keys, rows)]
-        buffers = parts if protocol.__index__() >= 5 else [bytes(part) for part in parts]
-        header = (type(self), PICKLE_VERSION, self.row_shape, self.dtype.str, keys.dtype.str, self._index_asked())
-        return _rebuild, (*header, *buffers), _get_state(self)
+        return pickling.reduce(self, protocol.__index__())
 
     # ---- Mapping ----------------------------------------------------------------------------------------------------
 
@@ -392,29 +384,6 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         self.row_shape  # noqa: B018
         return MapItems(self)
 
-    def clear(self) -> None:
-        """Remove all keys and give all memory back. Views keep their rows.
-
-        Raises
-        ------
-        ValueError
-            If the map is read-only.
-        MemoryError
-            If the little that an empty map needs is not there; the map is as before.
-
-        Notes
-        -----
-        O(n), a whole-map call. Ends every scan. Under ``index="auto"`` the index is free to choose again.
-
-        Examples
-        --------
-        >>> m = IntArrayMap.fromkeys([5], [0.0])
-        >>> m.clear()
-        >>> len(m)
-        0
-        """
-        self._clear()
-
     def update(self, other: Pairs | IntArrayMap[Any] = (), /) -> None:  # type: ignore[override]  # keys are ints
         """Insert or replace many keys: all of them or none.
 
@@ -447,7 +416,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         shape, row_dtype = self.row_shape, self.dtype
         if isinstance(other, Mapping) or hasattr(other, "keys"):
             source: Any = other
-            pairs: Iterable[Any] = ((key, source[key]) for key in source.keys())  # noqa: SIM118  # a mapping by its keys
+            pairs: Iterable[Any] = ((key, source[key]) for key in source.keys())  # noqa: SIM118
         else:
             pairs = _pairs(other)
         numbers: list[int] = []
@@ -475,7 +444,7 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         if not isinstance(other, Mapping):
             return NotImplemented
         new = self._empty_like()
-        _set_state(new, _get_state(self))
+        pickling.set_state(new, pickling.get_state(self))
         new.update(other)
         new.update(self)
         return new
@@ -533,34 +502,6 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
     def __sizeof__(self) -> int:
         return object.__sizeof__(self) + self.nbytes
 
-    # ---- Life -------------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Give all memory back now. Views keep their rows.
-
-        Afterwards every call and iterator step raises ValueError, except `close` and ``repr``.
-
-        Notes
-        -----
-        O(n). Waits for a batch in progress. Twice is fine.
-
-        Examples
-        --------
-        >>> with IntArrayMap(2) as m:
-        ...     m[5] = 1
-        >>> m[5]
-        Traceback (most recent call last):
-        ValueError: the map is closed
-        """
-        self._close()
-
-    def __enter__(self) -> Self:
-        self.row_shape  # noqa: B018
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self.close()
-
     def scan(self) -> Iterator[tuple[int, npt.NDArray[D]]]:
         """Iterate over (key, view) while the map may change, as Go's maps allow.
 
@@ -587,10 +528,6 @@ class IntArrayMap(Batches[D], MutableMapping[int, npt.NDArray[D]]):
         return self._scan()
 
 
-def _fresh_seed() -> int:
-    return int.from_bytes(os.urandom(8), "little")
-
-
 def _pairs(source: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """The pairs of an iterable, judged as dict.update does."""
     for position, pair in enumerate(source):
@@ -601,57 +538,3 @@ def _pairs(source: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         if len(both) != 2:
             raise ValueError(f"element {position} has length {len(both)}; a (key, row) pair has 2")
         yield both
-
-
-def _get_state(source: object) -> Any:
-    """What a subclass adds: __dict__ and slots, as pickle wants them; None if there is nothing."""
-    return source.__getstate__() or None
-
-
-def _set_state(target: object, state: Any) -> None:
-    """As pickle does it."""
-    if state is None:
-        return
-    set_state = getattr(target, "__setstate__", None)
-    if set_state is not None:
-        set_state(state)
-        return
-    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
-    if attributes:
-        target.__dict__.update(attributes)
-    for name, content in (slots or {}).items():
-        setattr(target, name, content)
-
-
-def _rebuild(
-    kind: Any, version: Any, row_shape: Any, row_dtype: Any, key_dtype: Any, index: Any, key_bytes: Any, row_bytes: Any
-) -> IntArrayMap[Any]:
-    """Unpickles. Nothing is trusted: whatever does not fit together is a TypeError or ValueError."""
-    if not (isinstance(kind, type) and issubclass(kind, IntArrayMap)):
-        raise TypeError("the pickle is broken: its class is not an IntArrayMap")
-    if version != PICKLE_VERSION:
-        raise ValueError(f"the pickle has version {version!r:.20}; this package reads {PICKLE_VERSION}")
-    if not isinstance(row_dtype, str) or key_dtype not in ("<i8", ">i8"):
-        raise TypeError("the pickle is broken: a dtype is not a string, or not that of keys")
-    shape = coerce.row_shape(row_shape)
-    stored = np.dtype(row_dtype)
-    target = coerce.dtype(stored)
-    coerce.row_fits(shape, target)
-    keys = _unpack(key_bytes, np.dtype(key_dtype), (-1,))
-    rows = _unpack(row_bytes, stored, (len(keys), *shape))
-    new: IntArrayMap[Any] = kind.__new__(kind)
-    Binding.__init__(new, shape, target, 0, coerce.index(index), _fresh_seed(), None)
-    new._update_many(coerce.keys_within(keys), coerce.cast(rows, target, False, "rows", 1), "set")
-    if Binding.__len__(new) != len(keys):
-        raise ValueError("the pickle is broken: a key comes twice")
-    return new
-
-
-def _unpack(packed: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    flat = np.frombuffer(packed, np.uint8) if len(memoryview(packed)) else np.empty(0, np.uint8)
-    expected = dtype.itemsize
-    for length in shape[1:] if shape[0] == -1 else shape:
-        expected *= length
-    if (flat.size % expected if shape[0] == -1 else flat.size != expected) != 0:
-        raise ValueError(f"the pickle is broken: {flat.size} bytes for arrays of {dtype} {shape}")
-    return flat.view(dtype).reshape(shape)

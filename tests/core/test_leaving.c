@@ -419,11 +419,13 @@ static void test_the_first_batch_is_judged_as_a_whole(void)
             reference_compare(&model, map);
             /* Room is made for distinct keys: within twice of what the rows and keys need. */
             EXPECT(iam_map_bytes(map) < 2 * model.count * (ROW * 8 + 8 + 24) + 512 * 1024);
-            /* The judgement ends with the batch. */
-            if (dense) {
-                put(map, FAR * 3, 5);
-                EXPECT(map->state != MAP_DIRECT);
-            }
+            /* The judgement ends with the batch: what is left of its keys does not pay for a page each. */
+            for (uint64_t i = 0; i < BATCH && dense; i++)
+                if (keys[i] > 100 || keys[i] < -100)
+                    take_away(map, keys[i]);
+            for (int64_t page = 0; page < 300 && dense; page++)
+                put(map, 1000 + page * 128, 5);
+            EXPECT(map->state != MAP_DIRECT);
             destroy(map);
         }
 }
@@ -463,7 +465,7 @@ static int64_t promised_key(int pattern, uint64_t i, uint64_t capacity, uint64_t
     case 5:
         return (int64_t)(random % (capacity * 2));
     case 6: /* dense for long, then a key a page */
-        return i < capacity * 9 / 10 ? (int64_t)i : (int64_t)i * 128;
+        return i < capacity * 9 / 10 ? (int64_t)i : (int64_t)(capacity + (i - capacity * 9 / 10) * 128);
     case 7: /* dense for long, then far away */
         return i < capacity * 9 / 10 ? (int64_t)i : FAR * (int64_t)(i + 1);
     default: /* far apart and dense in turns */

@@ -175,6 +175,48 @@ static void test_views_hold_their_row(void)
     }
 }
 
+/* A thousand keys come, are looked at through views, and go, over and over: rows are used again as soon as their views
+ * have gone. Regression: a batch took back no more returned rows than a single write, and rows piled up. */
+static void test_churn_with_views_stays_flat(void)
+{
+    enum { KEYS = 1000, ROUNDS = 60 };
+    static int64_t keys[KEYS];
+    static double rows[KEYS][ROW];
+    static uint8_t removed[KEYS];
+    static iam_view views[KEYS];
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index++)
+        for (int batches = 0; batches < 2; batches++) {
+            iam_options options = options_of((iam_index)index, IAM_AUTO, 3);
+            iam_map *map;
+            EXPECT(iam_map_create(&options, &map) == IAM_OK);
+            for (int round = 0; round < ROUNDS; round++) {
+                for (int i = 0; i < KEYS; i++)
+                    keys[i] = (int64_t)round * KEYS + i;
+                if (batches)
+                    EXPECT(iam_map_update_many(map, keys, KEYS, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+                for (int i = 0; i < KEYS; i++) {
+                    uint32_t number;
+                    if (!batches)
+                        EXPECT(iam_map_put(map, keys[i], rows[i]) == IAM_OK);
+                    EXPECT(iam_map_find(map, keys[i], &number) != NULL);
+                    EXPECT(iam_view_take(map, number, &views[i]) == IAM_OK);
+                    if (!batches)
+                        EXPECT(iam_map_remove(map, keys[i]) == IAM_OK);
+                }
+                if (batches)
+                    iam_map_delete_many(map, keys, KEYS, removed);
+                iam_stats stats;
+                iam_map_stats(map, &stats);
+                EXPECT(stats.rows_held == KEYS && stats.views == KEYS && stats.count == 0);
+                EXPECT(stats.rows_used <= 3 * KEYS);
+                for (int i = 0; i < KEYS; i++)
+                    iam_view_release(&views[i]);
+            }
+            EXPECT(iam_map_compact(map) == IAM_OK);
+            iam_map_destroy(map);
+        }
+}
+
 static void test_batches_agree_with_single_keys(void)
 {
     enum { COUNT = 50000 };
@@ -222,6 +264,7 @@ int main(void)
     RUN(test_random_walks);
     RUN(test_degenerate_hashes);
     RUN(test_views_hold_their_row);
+    RUN(test_churn_with_views_stays_flat);
     RUN(test_batches_agree_with_single_keys);
     return harness_end();
 }

@@ -1,0 +1,6 @@
+# _batch.pxd: what _binding.pyx inherits.
+from intarraymap._owner cimport Owner
+
+
+cdef class Batch(Owner):
+    pass
