@@ -225,8 +225,8 @@ def show_costs(costs: dict[str, Costs], console: Console) -> None:
         )
     console.print(text)
     console.print(
-        f"Best of {ROUNDS} rounds taken in turns (one for the slow). pandas needs all flights at once and has its answer at the end;\n"
-        "the other two take batches and can be asked at any time. Memory as tracemalloc sees it.\n"
+        f"Best of {ROUNDS} rounds taken in turns (of one for whoever is slow). Memory as tracemalloc sees it.\n"
+        "pandas needs all flights at once and has its answer at the end; the other two can be asked at any time.\n"
     )
 
 

@@ -315,6 +315,51 @@ static void test_views_outlive_the_map(void)
     EXPECT(atomic_load(&r.state.alive) == 0);
 }
 
+/* A second reader that comes in just when the first is making the chunk of hold words: the allocator plays it. */
+typedef struct second_reader {
+    failing state;
+    iam_rows *rows; /* where it takes a view, once */
+    iam_view view;
+} second_reader;
+
+static void *allocate_and_take(void *state_in, size_t bytes, size_t alignment, bool zeroed)
+{
+    second_reader *reader = state_in;
+    iam_rows *rows = reader->rows;
+    reader->rows = NULL;
+    if (rows != NULL)
+        EXPECT(rows_view_take(rows, 7, &reader->view) == IAM_OK);
+    return failing_allocate(&reader->state, bytes, alignment, zeroed);
+}
+
+static void release_block(void *state_in, void *block, size_t bytes)
+{
+    failing_release(&((second_reader *)state_in)->state, block, bytes);
+}
+
+static void test_two_readers_make_the_same_chunk(void)
+{
+    second_reader reader = {.rows = NULL};
+    failing_allocator(&reader.state);
+    iam_options options = {.allocator = {.state = &reader, .allocate = allocate_and_take, .release = release_block}};
+    iam_rows *rows = rows_create(&options, ROW_BYTES, 1 << 20);
+    EXPECT(rows != NULL);
+    for (int64_t key = 0; key < 10; key++) {
+        EXPECT(rows_room(rows) == IAM_OK);
+        rows_insert(rows, key);
+    }
+    reader.rows = rows;
+    iam_view view;
+    EXPECT(rows_view_take(rows, 5, &view) == IAM_OK && reader.rows == NULL);
+    /* One chunk, both views in it. */
+    EXPECT(view.hold == rows_hold(rows, 5) && reader.view.hold == rows_hold(rows, 7));
+    EXPECT(atomic_load(&rows_hold(rows, 5)->state) == 1 && atomic_load(&rows_hold(rows, 7)->state) == 1);
+    iam_view_release(&view);
+    iam_view_release(&reader.view);
+    rows_release(rows);
+    EXPECT(atomic_load(&reader.state.alive) == 0);
+}
+
 static void test_refused_view(void)
 {
     room r;
@@ -563,6 +608,7 @@ int main(void)
     RUN(test_direct_row_deleted_again_while_queued);
     RUN(test_drain_empties_the_stack_in_pieces);
     RUN(test_views_outlive_the_map);
+    RUN(test_two_readers_make_the_same_chunk);
     RUN(test_refused_view);
     RUN(test_rows_freed_under_a_block_wait);
     RUN(test_block_keeps_storage);

@@ -99,7 +99,8 @@ typedef enum iam_growth {
     IAM_GROWTH_STOP,  /* stop the world: all buckets split at once, as most tables do. For measurement. */
 } iam_growth;
 
-/* AVX2 is accepted and does what BASELINE does: translated for it, lookups took as many instructions and no less time. */
+/* AVX2 is accepted and does what BASELINE does: translated for it, lookups took as many instructions and no less time.
+ */
 typedef enum iam_simd { IAM_SIMD_AUTO, IAM_SIMD_SCALAR, IAM_SIMD_BASELINE, IAM_SIMD_AVX2 } iam_simd;
 
 typedef struct iam_options {
@@ -107,7 +108,7 @@ typedef struct iam_options {
     iam_kind kind;
     iam_index index;
     uint64_t seed;     /* of the hash; any value */
-    uint64_t capacity; /* the first `capacity` insertions allocate nothing */
+    uint64_t capacity; /* the first `capacity` insertions allocate nothing (index DIRECT: of keys side by side) */
     iam_growth growth;
     iam_switch huge_pages; /* AUTO = ON: batches and reserve ask for huge pages */
     iam_switch pipeline;   /* AUTO: batches overlap memory latency when the map is larger than the cache */
@@ -130,8 +131,8 @@ bool iam_op_defined(iam_op op, iam_kind kind);
 iam_status iam_map_create(const iam_options *options, iam_map **map_out);
 /* Frees everything but the storage that views still hold. Takes no lock. NULL is fine. */
 void iam_map_destroy(iam_map *map);
-/* An independent map with the same rows in the same order, index chosen anew if `map` was created with AUTO, and
- * its own `seed`. O(n). */
+/* An independent map with the same rows, index chosen anew if `map` was created with AUTO, and its own `seed`; in the
+ * same order unless that is another index than before. O(n). */
 iam_status iam_map_copy(const iam_map *map, uint64_t seed, iam_map **map_out);
 
 /* ---- The lock --------------------------------------------------------------------------------------------------- */

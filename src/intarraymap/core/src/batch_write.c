@@ -25,8 +25,8 @@
 /* Each sets numbers[i] and created[i] for keys from `i` on, and returns how far it came: to the end, or to where the
  * map changed its state, or to where an insertion failed (*status then). */
 
-static size_t ensure_hash(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers, uint8_t *created,
-                          iam_status *status)
+static size_t ensure_hash(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers,
+                          uint8_t *created, iam_status *status)
 {
     table *index = &map->hash;
     struct {
@@ -62,8 +62,8 @@ static size_t ensure_hash(iam_map *map, const int64_t *keys, size_t i, size_t co
     return count;
 }
 
-static size_t ensure_direct(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers, uint8_t *created,
-                            iam_status *status)
+static size_t ensure_direct(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers,
+                            uint8_t *created, iam_status *status)
 {
     iam_rows *rows = map->rows;
     enum { D = PIPELINE_DISTANCE };
@@ -84,8 +84,8 @@ static size_t ensure_direct(iam_map *map, const int64_t *keys, size_t i, size_t 
     return count;
 }
 
-static size_t ensure_leaving(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers, uint8_t *created,
-                             iam_status *status)
+static size_t ensure_leaving(iam_map *map, const int64_t *keys, size_t i, size_t count, uint32_t *numbers,
+                             uint8_t *created, iam_status *status)
 {
     for (; i < count && map->state == MAP_LEAVING; i++) {
         map_leave_step(map);
@@ -333,8 +333,8 @@ iam_status iam_map_ensure_many(iam_map *map, const int64_t *keys, size_t count, 
 /* ---- Removing -------------------------------------------------------------------------------------------------------
  */
 
-/* Erasing moves keys within a chain and frees rows, so what is looked at ahead are hints of what to prefetch: the bucket, then the key
- * of the row that its tag points to, where the free list will be linked. */
+/* Erasing moves keys within a chain and frees rows, so what is looked at ahead are hints of what to prefetch: the
+ * bucket, then the key of the row that its tag points to, where the free list will be linked. */
 static void delete_hashed(iam_map *map, const int64_t *keys, size_t count, uint8_t *removed_out)
 {
     enum { D = PIPELINE_DISTANCE, MASK = PIPELINE_RING - 1 };
@@ -362,8 +362,7 @@ static void delete_hashed(iam_map *map, const int64_t *keys, size_t count, uint8
         }
         if (LIKELY(ahead - 2 * D < count)) {
             size_t done = ahead - 2 * D;
-            removed_out[done] =
-                map_remove_hashed(map, ring[done & MASK].hash, ring[done & MASK].key) != IAM_ROW_NONE;
+            removed_out[done] = map_remove_hashed(map, ring[done & MASK].hash, ring[done & MASK].key) != IAM_ROW_NONE;
         }
     }
 }

@@ -1,14 +1,14 @@
 /* build.c: a hash index from many distinct keys at one go. Floor 4, called by batch_write.c.
  *
- * Inserting keys in the order they come touches bucket lines at random: each costs a miss of cache and of the address translation
- * (measured at 1e6 keys: half of the time of an insertion went into two prefetch instructions waiting for a page walk).
- * So the keys are first dealt into PARTs by where their home bucket lies, in order, and each part's buckets are filled while
- * they are in the second-level cache:
+ * Inserting keys in the order they come touches bucket lines at random: each costs a miss of cache and of the address
+ * translation (measured at 1e6 keys: half of the time of an insertion went into two prefetch instructions waiting for a
+ * page walk). So the keys are first dealt into PARTs by where their home bucket lies, in order, and each part's buckets
+ * are filled while they are in the second-level cache:
  *
  *   keys   k0 k1 k2 k3 ...  --deal-->  part 0: (k2,2) (k7,7) ...   part 1: (k0,0) (k3,3) ...     --fill-->  buckets
  *
- * The row of key i is row i: rows, keys and presence are then plain copies. That holds only while no key comes twice and no
- * part overflows its share; else the table is emptied and the caller goes the general way.
+ * The row of key i is row i: rows, keys and presence are then plain copies. That holds only while no key comes twice
+ * and no part overflows its share; else the table is emptied and the caller goes the general way.
  */
 #include "build.h"
 
@@ -44,8 +44,8 @@ static uint64_t square_root(uint64_t square)
     return root;
 }
 
-/* Shares: a bucket that this doubling has not split yet gets twice the keys of one that it has. Eight standard deviations of
- * room are never used up by a keyed hash. */
+/* Shares: a bucket that this doubling has not split yet gets twice the keys of one that it has. Eight standard
+ * deviations of room are never used up by a keyed hash. */
 static uint64_t plan_shares(const table *index, uint64_t key_count, parts *plan)
 {
     uint64_t split = index->bucket_count - index->level;

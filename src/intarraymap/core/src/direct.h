@@ -4,18 +4,20 @@
  *   place = key with its sign bit flipped (so that order is unsigned order)
  *   page  = place >> page_log2             offset = place & (2^page_log2 - 1)
  *
- *   directory (a ring): page & ring_mask -> page id + 1, 0 = no such page.      row number = (page id << page_log2) |
- * offset . . 0 0 [first page ..... last page] 0 0 . .                            present? ask the presence bit of the
- * row
+ *   directory (a ring): page & ring_mask -> page id + 1, 0 = no such page
+ *       . . 0 0 [page_low ..... page_low + page_span) 0 0 . .
+ *   row number = (page id << page_log2) | offset           present? ask the presence bit of the row
  *
  * The ring grows at either end and slides without copying: a window that moves through all keys only walks around it.
  * While pages came one after the other (`linear`), row = place - linear_base and the directory is not even read: the
  * plain range. A page whose last key and view are gone is given back and its row numbers are used for the next new
  * page.
  *
- * D1: every page id in use stands once in the directory, at its page.      D3: linear: page of id i = linear_page + i,
- * for all ids. D2: presence bits lie in pages in use only.                              D4: directory entries outside
- * [page_low, +page_span) are 0.
+ * D1: every page id in use stands once in the directory, at its page; the others are in the list of free ids or of
+ * deferred ones.
+ * D2: presence bits lie in pages in use only.
+ * D3: linear: page of id i = linear_page + i, for all ids.
+ * D4: directory entries outside [page_low, +page_span) are 0.
  */
 #ifndef IAM_DIRECT_H
 #define IAM_DIRECT_H

@@ -5,12 +5,18 @@
  * which more than two buckets and their chains are touched: linear hashing (Litwin, 1980) with the X and Y of Go's
  * evacuation.
  *
- * States of a table                                      States of a home bucket b < level
- *   EMPTY     bucket_count = 0                             WHOLE      b >= split: its chain has all keys with hash %
- * level = b EVEN      bucket_count = level (split = 0)             EVACUATED  b <  split: X kept in b, Y in b + level
- *   GROWING   level < bucket_count < 2 * level           and of b >= level
- *   EVEN again at bucket_count = 2 * level, when level     ABSENT     b >= bucket_count: all zeros, not yet used
- *   doubles                                                Y          b <  bucket_count
+ * States of a table
+ *   EMPTY      bucket_count = 0
+ *   EVEN       bucket_count = level (split = 0)
+ *   GROWING    level < bucket_count < 2 * level
+ *   EVEN again at bucket_count = 2 * level, when level doubles
+ *
+ * States of a home bucket b < level
+ *   WHOLE      b >= split: its chain has all keys with hash % level = b
+ *   EVACUATED  b <  split: X kept in b, Y in b + level
+ * and of b >= level
+ *   ABSENT     b >= bucket_count: not yet used
+ *   Y          b <  bucket_count
  *
  * A lookup needs no case for any of these: table_home folds the hash back where the Y bucket is ABSENT.
  *

@@ -12,8 +12,8 @@ static inline uint64_t growth_limit(const table *index)
 
 /* The second trigger: overflow buckets pile up although the load is not at its limit. Overflow buckets per 16 home
  * buckets: by chance alone there are 3.3 at EVEN and up to 4.3 a third into a doubling at full load
- * (tests/core/test_growth.c prints them); 7 is seldom met by chance. However bad the hash, it never grows the table beyond
- * 2 home buckets for 7 keys, as k keys have fewer than k / 8 overflow buckets. */
+ * (tests/core/test_growth.c prints them); 7 is seldom met by chance. However bad the hash, it never grows the table
+ * beyond 2 home buckets for 7 keys, as k keys have fewer than k / 8 overflow buckets. */
 #define GROWTH_OVERFLOW_SIXTEENTHS 7
 
 static inline bool growth_crowded(const table *index)

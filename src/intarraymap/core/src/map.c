@@ -363,8 +363,7 @@ iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count)
         return IAM_OK;
     /* Spare room that is not needed is only committed, not touched. */
     segments_how how = distinct == count ? SEGMENTS_TOUCH : SEGMENTS_EXACT;
-    bool room =
-        table_reserve(&map->hash, &map->memory, distinct, how) && rows_reserve(map->rows, distinct, true, how);
+    bool room = table_reserve(&map->hash, &map->memory, distinct, how) && rows_reserve(map->rows, distinct, true, how);
     return room ? IAM_OK : IAM_NO_MEMORY;
 }
 

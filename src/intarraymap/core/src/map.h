@@ -2,8 +2,10 @@
  *
  *   state      where a key is looked for
  *   DIRECT     the direct index
- *   LEAVING    the direct index for rows [leave_cursor, leave_end), the hash index for all others; every write moves
- * the cursor on by a few rows, which stay where they are: only the way to them changes HASH       the hash index
+ *   LEAVING    the direct index for rows [leave_cursor, leave_end), the hash index for all others
+ *   HASH       the hash index
+ *
+ * In LEAVING every write moves the cursor on by a few rows, which stay where they are: only the way to them changes.
  *
  * DIRECT -> LEAVING when a new page would cost more than the rule allows; LEAVING -> HASH when the cursor arrives; back
  * to DIRECT only by clear, compact or a batch into an empty map. So no pattern of keys makes a map flip back and forth.

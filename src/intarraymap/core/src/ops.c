@@ -63,8 +63,8 @@ typedef struct complex_double {
     double real, imaginary;
 } complex_double;
 
-/* A loop over items: `a` is the row's item, `b` the other's; `expression` is the result. Eight items, the commonest row, have a
- * loop of their own: one of known length becomes a few vector instructions and no counting. */
+/* A loop over items: `a` is the row's item, `b` the other's; `expression` is the result. Eight items, the commonest
+ * row, have a loop of their own: one of known length becomes a few vector instructions and no counting. */
 #define LOOP_OF(count, type, expression)                                                                               \
     for (size_t i = 0; i < (count); i++) {                                                                             \
         type a = items[i], b;                                                                                          \

@@ -27,8 +27,9 @@ static_assert(PIPELINE_RING >= 3 * PIPELINE_DISTANCE + 1, "all that is in flight
  */
 #define PIPELINE_BYTES (512u << 10)
 
-/* What a pass over many keys needs of the map, copied out so that it stays in registers: the compiler must suppose that each row
- * written could be the map itself. `flat`: buckets and rows lie in one run each, as they do in a map made at one go. */
+/* What a pass over many keys needs of the map, copied out so that it stays in registers: the compiler must suppose that
+ * each row written could be the map itself. `flat`: buckets and rows lie in one run each, as they do in a map made at
+ * one go. */
 typedef struct probe {
     const iam_map *map;
     hash_secret secret;
@@ -38,8 +39,8 @@ typedef struct probe {
     bool flat, scalar;
 } probe;
 
-/* One read of a caller's key, whatever the compiler would like: another thread may be writing to it, and a key hashed as one number and
- * stored as another would break the index. */
+/* One read of a caller's key, whatever the compiler would like: another thread may be writing to it, and a key hashed
+ * as one number and stored as another would break the index. */
 PIPELINE_INLINE int64_t pipeline_read(const int64_t *key)
 {
     return *(const volatile int64_t *)key;
@@ -122,8 +123,9 @@ PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
     __builtin_prefetch(next, 0, 3);
 }
 
-/* The row number, or IAM_ROW_NONE. Branches on purpose: a branch that is guessed right lets the processor go on without waiting for
- * the key; computing the answer without branches took 15 ns instead of 10 at 1e3 keys, and more at half missing too. */
+/* The row number, or IAM_ROW_NONE. Branches on purpose: a branch that is guessed right lets the processor go on without
+ * waiting for the key; computing the answer without branches took 15 ns instead of 10 at 1e3 keys, and more at half
+ * missing too. */
 PIPELINE_INLINE uint32_t pipeline_check(const probe *look, const in_flight *flight)
 {
     const bucket *home = flight->home;
@@ -218,7 +220,8 @@ PIPELINE_INLINE void pipeline_plain(const probe *look, const int64_t *keys, size
 }
 
 /* Any state, leaving included: by the scalar way. */
-PIPELINE_INLINE void pipeline_any(const iam_map *map, const int64_t *keys, size_t count, pipeline_visit *visit, void *context)
+PIPELINE_INLINE void pipeline_any(const iam_map *map, const int64_t *keys, size_t count, pipeline_visit *visit,
+                                  void *context)
 {
     for (size_t i = 0; i < count; i++) {
         int64_t key = pipeline_read(&keys[i]);

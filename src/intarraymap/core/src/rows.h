@@ -19,8 +19,10 @@
  * and the stack is a push-only list that writers take whole. A direct row may become LIVE again while it is HELD or
  * QUEUED: DEAD is cleared, QUEUED stays until it is drained, and the drain looks at DEAD.
  *
- * R1: live_count = number of presence bits, all below used_count.   R2: free + deferred rows are absent, not held,
- * listed once. R3: held_count = rows with DEAD and views > 0.
+ * R1: live_count = number of presence bits, all below used_count and last_bound.
+ * R2: free + deferred rows are absent, not held, listed once.
+ * R3: held_count = rows with DEAD and views > 0; no row is present and DEAD. (rows_validate asks for the second half:
+ * views go without the lock, so the sum is for tests, when nobody else is there.)
  */
 #ifndef IAM_ROWS_H
 #define IAM_ROWS_H

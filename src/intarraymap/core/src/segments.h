@@ -39,9 +39,9 @@ typedef struct segments {
     uintptr_t low[SEGMENTS_MOST];
 } segments;
 
-/* How room is made: AHEAD = one by one, so commit a little ahead, on small pages; EXACT = that much, promised but maybe never
- * touched, on huge pages where it is used; TOUCH = that much, and all of it is about to be written: the pages are asked for at
- * one go, which saves most of the cost of a page fault each. */
+/* How room is made: AHEAD = one by one, so commit a little ahead, on small pages; EXACT = that much, promised but maybe
+ * never touched, on huge pages where it is used; TOUCH = that much, and all of it is about to be written: the pages are
+ * asked for at one go, which saves most of the cost of a page fault each. */
 typedef enum segments_how { SEGMENTS_AHEAD, SEGMENTS_EXACT, SEGMENTS_TOUCH } segments_how;
 
 void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count);

@@ -8,9 +8,10 @@
  * load stays at LOAD_FACTOR and its memory at some 24 bytes a key. A key's home is its hash modulo 2 * level, folded
  * back by `level` where that bucket does not exist yet.
  *
- * T1: every key stands in the chain of its home bucket, once.        T3: key_count = sum of slots in use.
- * T2: every overflow bucket is in one chain or in the free list.     T4: level is a power of two, level <= bucket_count
- * < 2 * level
+ * T1: every key stands in the chain of its home bucket, once.
+ * T2: every overflow bucket is in one chain or in the free list.
+ * T3: key_count = sum of slots in use.
+ * T4: level is a power of two, level <= bucket_count < 2 * level.
  */
 #ifndef IAM_TABLE_H
 #define IAM_TABLE_H
@@ -53,8 +54,8 @@ static inline uint32_t table_find_hashed(const table *index, const bucket *home,
 static inline uint32_t table_find_or_last(const table *index, uint64_t hash, int64_t key, bucket **last_out);
 /* Room for one more key in that chain: false = out of memory, nothing changed. */
 static inline bool table_room(table *index, alloc *memory, const bucket *last);
-/* Adds a key known to be absent to the chain that ends in `last`, after table_room, and takes a step of growth if one is due.
- * Cannot fail. */
+/* Adds a key known to be absent to the chain that ends in `last`, after table_room, and takes a step of growth if one
+ * is due. Cannot fail. */
 static inline void table_append(table *index, alloc *memory, bucket *last, uint64_t hash, int64_t key, uint32_t row);
 /* table_room and table_append for a key whose chain is yet to be found. false = out of memory. */
 bool table_insert(table *index, alloc *memory, uint64_t hash, int64_t key, uint32_t row);
