@@ -1,6 +1,6 @@
 /* test_growth.c: evacuation: every state that growth.c names, splits that need no memory, growth that has to wait for
  * it, the two triggers, and churn. */
-#include "growth.h"
+#include "table.h"
 
 #include "harness.h"
 
@@ -309,7 +309,7 @@ static void test_overflow_trigger(void)
     }
 }
 
-/* What chance does: the figures in growth.h, table.c and DESIGN.md (Poisson: 3.34 and 4.33). Overflow buckets per 16
+/* What chance does: the figures in table.h, table.c and DESIGN.md (Poisson: 3.34 and 4.33). Overflow buckets per 16
  * home buckets in a table that is always at its full load, from 4096 to 8192 home buckets. */
 static void test_overflow_by_chance(void)
 {

@@ -2,7 +2,6 @@
 #ifndef IAM_BUILD_H
 #define IAM_BUILD_H
 
-#include "growth.h"
 #include "map.h"
 
 /* Below this many keys the index fits the cache, and dealing them out first costs more than it saves. */

@@ -23,7 +23,7 @@
  * No memory is needed for a split. A chain of c buckets holds at most 8 c keys; X and Y need at most c + 1 buckets for
  * them, and the new home bucket is the one more. Each source bucket is copied out before its place is dealt anew.
  */
-#include "growth.h"
+#include "table.h"
 
 /* Go evacuates up to two buckets per write as well (runtime/map.go, growWork). One split adds room for 6.5 keys, so one
  * in 6.5 insertions splits; the second lets a table catch up where growth had to wait for memory. */

@@ -1,8 +1,6 @@
 /* table.c: see table.h for the drawing and T1-T4, bucket.h for B1-B2. */
 #include "table.h"
 
-#include "growth.h"
-
 #include <stdio.h>
 
 /* Overflow buckets set aside per 16 home buckets when room for all keys is promised. Chance asks for 3.3 to 4.3
