@@ -80,7 +80,8 @@ typedef enum iam_index { IAM_INDEX_AUTO, IAM_INDEX_HASH, IAM_INDEX_DIRECT } iam_
 /* ---- Creation --------------------------------------------------------------------------------------------------- */
 
 /* Where memory comes from. All may be called from several threads at once. `state` is handed through and must outlive
- * the map and every view and block of it. Zero-initialise the struct for malloc/calloc/free and mmap. A test's
+ * the map and every view and block of it. Blocks must be private memory: whole pages inside them go back to the system
+ * (MADV_DONTNEED) when nothing lives there. Zero-initialise the struct for malloc/calloc/free and mmap. A test's
  * allocator fails on purpose. */
 typedef struct iam_allocator {
     void *state;

@@ -318,7 +318,8 @@ static uint64_t guess_distinct(const hash_secret *secret, const int64_t *keys, s
     /* Two may be chance even if nearly all keys are distinct: size for all of them. */
     if (agreeing <= 2)
         return count;
-    uint64_t guess = sample * sample / 2 / agreeing;
+    /* Pairs: s^2 / 2D - s^3 / 6D^2 of s samples agree, for D distinct keys. Where most agree, all have been seen. */
+    uint64_t guess = agreeing > sample * 3 / 4 ? sample - agreeing : sample * sample / 2 / agreeing - sample / 3;
     return guess < count ? guess : count;
 }
 

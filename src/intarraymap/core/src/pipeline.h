@@ -236,11 +236,13 @@ PIPELINE_INLINE void pipeline_run(const probe *look, const int64_t *keys, size_t
 {
     const iam_map *map = look->map;
     bool pays = pipeline_pays(map);
-    if (map->state == MAP_HASH && look->bucket_count > 0 && pays)
+    /* An empty map may have no bucket to look into and no row whose address could be computed beforehand. */
+    map_state state = map->rows->live_count > 0 ? map->state : MAP_LEAVING;
+    if (state == MAP_HASH && pays)
         pipeline_hash(look, keys, count, wants_rows, visit, context);
-    else if (map->state == MAP_HASH && look->bucket_count > 0)
+    else if (state == MAP_HASH)
         pipeline_plain(look, keys, count, wants_rows, visit, context);
-    else if (map->state == MAP_DIRECT && pays)
+    else if (state == MAP_DIRECT && pays)
         pipeline_direct(look, keys, count, wants_rows, visit, context);
     else
         pipeline_any(map, keys, count, visit, context);

@@ -160,12 +160,16 @@ uint64_t segments_run_end(const segments *array, uint64_t i)
 
 size_t segments_give_back(segments *array, uint64_t begin, uint64_t end)
 {
-    if (begin < array->low_count)
-        begin = array->low_count;
-    if (array->range == NULL || begin >= end)
-        return 0;
-    return alloc_give_back((char *)(array->high + begin * array->item_bytes),
-                           (char *)(array->high + end * array->item_bytes));
+    size_t bytes = 0;
+    while (begin < end) {
+        uint64_t run_end = segments_run_end(array, begin);
+        if (run_end > end)
+            run_end = end;
+        char *start = segments_at(array, begin);
+        bytes += alloc_give_back(start, start + (run_end - begin) * array->item_bytes);
+        begin = run_end;
+    }
+    return bytes;
 }
 
 bool segments_overlaps(const segments *array, const char *begin, const char *end)

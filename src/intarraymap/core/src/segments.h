@@ -50,8 +50,8 @@ void segments_end(segments *array, alloc *memory);
 bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how);
 /* End of the run of items that lies side by side with item `i`. */
 uint64_t segments_run_end(const segments *array, uint64_t i);
-/* Gives back the memory of items [begin, end), as far as whole pages of the reserved range go; they are zeros then.
- * Returns the bytes. They still count as committed. */
+/* Gives back the memory of usable items [begin, end), as far as whole pages go; they are zeros then. Returns the bytes.
+ * They still count as committed. */
 size_t segments_give_back(segments *array, uint64_t begin, uint64_t end);
 /* S1 and S2; false with the reason, which calls the array `name`. */
 bool segments_validate(const segments *array, const char *name, char *reason_out, size_t reason_bytes);

@@ -1,0 +1,329 @@
+/* test_batch.c: many keys at once say what the keys say one by one: reads of every size in every state, missing keys
+ * and defaults, duplicates in every writer, the way an index is built at one go. */
+#include "harness.h"
+
+#include "build.h"
+#include "map.h"
+
+#define FAR ((int64_t)1 << 40)
+
+/* A row is filled with bytes that tell its key. */
+static void write_row(size_t row_bytes, int64_t key, uint8_t *row_out)
+{
+    for (size_t i = 0; i < row_bytes; i++)
+        row_out[i] = (uint8_t)((uint64_t)key >> (8 * (i % 8)) ^ i);
+}
+
+typedef enum shape { EMPTY, EMPTY_HASH, DIRECT, LEAVING, SMALL_HASH, FLAT_HASH, GROWN_HASH, SHAPES } shape;
+
+static const int64_t strides[SHAPES] = {1, 1, 1, 1, 1000003, 1000003, 1000003};
+static const int64_t counts[SHAPES] = {0, 0, 900, 900, 100, 1200, 1200};
+
+static iam_map *create(shape kind, size_t row_bytes, iam_switch pipeline, iam_simd simd)
+{
+    iam_options options = {.row_items = row_bytes, .kind = IAM_UINT8, .pipeline = pipeline, .simd = simd, .seed = 4};
+    options.index = kind == EMPTY_HASH || kind >= SMALL_HASH ? IAM_INDEX_HASH : IAM_INDEX_AUTO;
+    options.capacity = kind == FLAT_HASH ? 1200 : 0;
+    iam_map *map;
+    uint8_t row[512];
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    for (int64_t i = 0; i < counts[kind]; i++) {
+        write_row(row_bytes, i * strides[kind], row);
+        EXPECT(iam_map_put(map, i * strides[kind], row) == IAM_OK);
+    }
+    if (kind == LEAVING) { /* the cursor in the midst of its way */
+        write_row(row_bytes, FAR, row);
+        for (int write = 0; write < 25; write++)
+            EXPECT(iam_map_put(map, FAR, row) == IAM_OK);
+        EXPECT(map->state == MAP_LEAVING && map->leave_cursor > 300);
+    }
+    EXPECT(kind != DIRECT || map->state == MAP_DIRECT);
+    EXPECT(kind < SMALL_HASH || map->state == MAP_HASH);
+    return map;
+}
+
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
+
+enum { READ_MOST = 700, ROW_MOST = 300, GUARD = 16 };
+static int64_t keys[READ_MOST], numbers[READ_MOST];
+static uint8_t rows[READ_MOST * ROW_MOST + GUARD], defaults[READ_MOST * ROW_MOST], found[READ_MOST + GUARD];
+
+static void read_batch(const iam_map *map, shape kind, size_t row_bytes, size_t count, int missing_of_ten,
+                       uint64_t seed)
+{
+    uint64_t state = seed;
+    iam_missing missing, expected = {0};
+    uint8_t row[ROW_MOST];
+    for (size_t i = 0; i < count; i++) {
+        uint64_t random = harness_random(&state);
+        bool is_missing = counts[kind] == 0 || (int)(random % 10) < missing_of_ten;
+        keys[i] = (int64_t)(random >> 8) % (counts[kind] + 1000) * strides[kind];
+        keys[i] = is_missing ? -1 - keys[i] : (int64_t)(random >> 8) % (counts[kind] + !counts[kind]) * strides[kind];
+        if (is_missing && expected.count++ == 0) {
+            expected.position = i;
+            expected.key = keys[i];
+        }
+        memset(defaults + i * row_bytes, (int)(i % 251), row_bytes);
+    }
+    /* Required. */
+    memset(rows, 0xcc, count * row_bytes + GUARD);
+    iam_status status = iam_map_get_many(map, keys, count, rows, NULL, 0, NULL, &missing);
+    EXPECT(status == (expected.count > 0 ? IAM_MISSING : IAM_OK) && missing.count == expected.count);
+    EXPECT(expected.count == 0 || (missing.position == expected.position && missing.key == expected.key));
+    for (size_t i = 0; i < count && expected.count == 0; i++) {
+        write_row(row_bytes, keys[i], row);
+        EXPECT(memcmp(rows + i * row_bytes, row, row_bytes) == 0);
+    }
+    for (int guard = 0; guard < GUARD; guard++)
+        EXPECT(rows[count * row_bytes + (size_t)guard] == 0xcc);
+    /* One default for all, one for each, with and without the mask. */
+    for (int how = 0; how < 4; how++) {
+        size_t stride = how % 2 ? row_bytes : 0;
+        uint8_t *mask = how / 2 ? found : NULL;
+        memset(rows, 0xcc, count * row_bytes + GUARD);
+        memset(found, 0xcc, count + GUARD);
+        EXPECT(iam_map_get_many(map, keys, count, rows, defaults, stride, mask, NULL) == IAM_OK);
+        for (size_t i = 0; i < count; i++) {
+            write_row(row_bytes, keys[i], row);
+            bool is_there = iam_map_find(map, keys[i], NULL) != NULL;
+            EXPECT(memcmp(rows + i * row_bytes, is_there ? row : defaults + i * stride, row_bytes) == 0);
+            EXPECT(mask == NULL || found[i] == is_there);
+        }
+        EXPECT(rows[count * row_bytes] == 0xcc && found[count] == 0xcc);
+    }
+    iam_map_contains_many(map, keys, count, found);
+    iam_map_index_many(map, keys, count, numbers);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t number;
+        bool is_there = iam_map_find(map, keys[i], &number) != NULL;
+        EXPECT(found[i] == is_there && numbers[i] == (is_there ? (int64_t)number : -1));
+    }
+}
+
+static void test_reads_of_every_size(void)
+{
+    const size_t row_sizes[] = {1, 8, 32, 64, 100, ROW_MOST};
+    /* Around the distances of the pipeline. */
+    const size_t batch_sizes[] = {0, 1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 50, 64, 65, 129, READ_MOST};
+    uint64_t seed = 0;
+    for (int kind = 0; kind < SHAPES; kind++)
+        for (size_t size = 0; size < sizeof row_sizes / sizeof *row_sizes; size++)
+            for (int how = 0; how < 4; how++) {
+                iam_map *map = create((shape)kind, row_sizes[size], how % 2 ? IAM_ON : IAM_OFF,
+                                      how / 2 ? IAM_SIMD_SCALAR : IAM_SIMD_AUTO);
+                for (size_t batch = 0; batch < sizeof batch_sizes / sizeof *batch_sizes; batch++)
+                    read_batch(map, (shape)kind, row_sizes[size], batch_sizes[batch], (int)(batch % 3) * 5, ++seed);
+                iam_map_destroy(map);
+            }
+}
+
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
+
+enum { ROW = 4, WRITE_MOST = 40000 };
+static int64_t written[WRITE_MOST], items[WRITE_MOST], row_numbers[WRITE_MOST];
+static double values[WRITE_MOST][ROW], popped[WRITE_MOST][ROW];
+static uint8_t flags[WRITE_MOST];
+
+static iam_map *create_doubles(iam_index index, iam_growth growth)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = index, .growth = growth, .seed = 8};
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    return map;
+}
+
+static double total(const iam_map *map)
+{
+    double sum = 0;
+    uint64_t position = 0;
+    uint32_t number;
+    while (iam_map_walk(map, false, &position, 1, NULL, &number) == 1)
+        sum += *(const double *)iam_map_row(map, number);
+    return sum;
+}
+
+/* A batch of distinct keys into an empty hash map is built part by part; rows stand in the order of the keys. A key
+ * that comes twice sends it the general way, wherever it stands. */
+static void test_building_at_one_go(void)
+{
+    const size_t sizes[] = {BUILD_KEYS_LEAST - 1, BUILD_KEYS_LEAST, 20011, 26624, WRITE_MOST};
+    const int64_t duplicates[] = {-1, 0, 1, 9000, 16000};
+    for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++)
+        for (size_t twice = 0; twice < sizeof duplicates / sizeof *duplicates; twice++)
+            for (int growth = IAM_GROWTH_STEPS; growth <= IAM_GROWTH_STOP; growth++) {
+                size_t count = sizes[size];
+                for (size_t i = 0; i < count; i++) {
+                    written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+                    values[i][0] = (double)i;
+                }
+                if (duplicates[twice] >= 0)
+                    written[count - 3] = written[duplicates[twice]];
+                iam_map *map = create_doubles(IAM_INDEX_HASH, (iam_growth)growth);
+                EXPECT(iam_map_update_many(map, written, count, values, sizeof values[0], IAM_SET) == IAM_OK);
+                EXPECT(iam_map_count(map) == count - (duplicates[twice] >= 0));
+                harness_validate(map);
+                for (size_t i = 0; i < count; i++) {
+                    uint32_t number;
+                    const double *row = iam_map_find(map, written[i], &number);
+                    bool is_twice = duplicates[twice] >= 0 && written[i] == written[count - 3];
+                    EXPECT(row != NULL && row[0] == (is_twice ? (double)(count - 3) : (double)i)); /* the last wins */
+                    EXPECT(is_twice || i >= count - 3 || number == i);
+                }
+                for (size_t i = 0; i < 2000; i++) /* and it grows from there */
+                    EXPECT(iam_map_put(map, -(int64_t)i, values[i]) == IAM_OK);
+                harness_validate(map);
+                iam_map_destroy(map);
+            }
+}
+
+/* Every addition counts, in empty maps and full ones, by batches of a few keys and of many. */
+static void test_duplicates_count_in_order(void)
+{
+    const size_t sizes[] = {1, 2, 100, 512, 1023, 1024, 1025, 5000, 30000};
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index++)
+        for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++) {
+            size_t count = sizes[size];
+            iam_map *map = create_doubles((iam_index)index, IAM_GROWTH_STEPS);
+            uint64_t state = count;
+            for (int round = 1; round <= 4; round++) {
+                for (size_t i = 0; i < count; i++) {
+                    written[i] = (int64_t)(harness_random(&state) % (count / 3 + 1));
+                    written[i] *= index == IAM_INDEX_HASH ? 1000003 : 1;
+                    items[i] = 0;
+                    values[i][0] = 1;
+                }
+                if (round % 2)
+                    EXPECT(iam_map_update_many(map, written, count, values, sizeof values[0], IAM_ADD) == IAM_OK);
+                else
+                    EXPECT(iam_map_add_at(map, written, count, items, 1, values[0], 0) == IAM_OK);
+                EXPECT(total(map) == (double)(count * (size_t)round));
+                harness_validate(map);
+            }
+            /* SUB from a missing key stores the negative; the next one subtracts. */
+            const int64_t thrice[] = {-5, -5, -5};
+            EXPECT(iam_map_update_many(map, thrice, 3, values[0], 0, IAM_SUB) == IAM_OK);
+            EXPECT(*(const double *)iam_map_find(map, -5, NULL) == -3);
+            iam_map_destroy(map);
+        }
+}
+
+static void test_add_at_outside_the_row_adds_nothing(void)
+{
+    iam_map *map = create_doubles(IAM_INDEX_AUTO, IAM_GROWTH_STEPS);
+    const int64_t same[] = {1, 1, 1}, outside[] = {-1, ROW, INT64_MAX};
+    EXPECT(iam_map_add_at(map, same, 3, outside, 1, values[0], 0) == IAM_OK);
+    const double *row = iam_map_find(map, 1, NULL);
+    for (int item = 0; item < ROW; item++)
+        EXPECT(row[item] == 0);
+    harness_validate(map);
+    iam_map_destroy(map);
+}
+
+static void test_ensure_tells_what_it_made(void)
+{
+    const double fill[ROW] = {7, 8, 9, 10};
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index++)
+        for (size_t count = 10; count <= 20000; count = count * 9 + 7) {
+            iam_map *map = create_doubles((iam_index)index, IAM_GROWTH_STEPS);
+            for (int64_t key = 0; key < 5; key++)
+                EXPECT(iam_map_put(map, key, values[0]) == IAM_OK);
+            for (size_t i = 0; i < count; i++)
+                written[i] = (int64_t)(i * 7919 % (count - count / 4));
+            EXPECT(iam_map_ensure_many(map, written, count, fill, row_numbers, flags) == IAM_OK);
+            uint64_t made = 0;
+            for (size_t i = 0; i < count; i++) {
+                uint32_t number;
+                const double *row = iam_map_find(map, written[i], &number);
+                EXPECT(row != NULL && row_numbers[i] == (int64_t)number);
+                EXPECT(written[i] < 5 || memcmp(row, fill, sizeof fill) == 0);
+                EXPECT(written[i] >= 5 || (row[0] == values[0][0] && flags[i] == 0));
+                made += flags[i];
+            }
+            EXPECT(made + 5 == iam_map_count(map));
+            EXPECT(iam_map_ensure_many(map, written, count, fill, row_numbers, flags) == IAM_OK);
+            for (size_t i = 0; i < count; i++)
+                EXPECT(flags[i] == 0);
+            harness_validate(map);
+            iam_map_destroy(map);
+        }
+}
+
+static void test_delete_and_pop(void)
+{
+    for (int kind = DIRECT; kind < SHAPES; kind++)
+        for (int pipeline = IAM_OFF; pipeline <= IAM_ON; pipeline++) {
+            size_t row_bytes = 32;
+            iam_map *map = create((shape)kind, row_bytes, (iam_switch)pipeline, IAM_SIMD_AUTO);
+            int64_t stride = strides[kind], count = counts[kind];
+            uint8_t row[32];
+            /* Thrice each, among others that are not there. */
+            for (size_t i = 0; i < 60; i++)
+                keys[i] = i % 4 == 3 ? -1 - (int64_t)i : (int64_t)(i % 5) * stride;
+            iam_map_delete_many(map, keys, 60, found);
+            for (size_t i = 0; i < 60; i++) {
+                bool first = keys[i] >= 0;
+                for (size_t before = 0; before < i; before++)
+                    first &= keys[before] != keys[i];
+                EXPECT(found[i] == first);
+            }
+            harness_validate(map);
+            /* Pop: the second of a duplicate is missing; without defaults nothing goes then. */
+            int64_t key = (count - 1) * stride, asked[] = {key, key - stride, key};
+            iam_missing missing;
+            uint64_t version = iam_map_version(map);
+            EXPECT(iam_map_pop_many(map, asked, 3, rows, NULL, 0, &missing) == IAM_MISSING);
+            EXPECT(missing.position == 2 && missing.count == 1 && missing.key == key);
+            EXPECT(iam_map_version(map) == version && iam_map_find(map, key, NULL) != NULL);
+            EXPECT(iam_map_pop_many(map, asked, 2, rows, NULL, 0, &missing) == IAM_OK && missing.count == 0);
+            write_row(row_bytes, key - stride, row);
+            EXPECT(memcmp(rows + row_bytes, row, row_bytes) == 0 && iam_map_find(map, key, NULL) == NULL);
+            memset(defaults, 0x55, 3 * row_bytes);
+            asked[0] = key - 2 * stride, asked[1] = key, asked[2] = key - 2 * stride;
+            EXPECT(iam_map_pop_many(map, asked, 3, rows, defaults, row_bytes, &missing) == IAM_OK);
+            EXPECT(missing.count == 2 && rows[row_bytes] == 0x55 && rows[2 * row_bytes] == 0x55);
+            write_row(row_bytes, key - 2 * stride, row);
+            EXPECT(memcmp(rows, row, row_bytes) == 0);
+            EXPECT(iam_map_pop_many(map, asked, 0, rows, NULL, 0, &missing) == IAM_OK);
+            harness_validate(map);
+            iam_map_destroy(map);
+        }
+    /* All keys of a large map, in two halves. */
+    iam_map *map = create_doubles(IAM_INDEX_HASH, IAM_GROWTH_STEPS);
+    for (size_t i = 0; i < WRITE_MOST; i++) {
+        written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+        values[i][0] = (double)i;
+    }
+    EXPECT(iam_map_update_many(map, written, WRITE_MOST, values, sizeof values[0], IAM_SET) == IAM_OK);
+    EXPECT(iam_map_pop_many(map, written, WRITE_MOST / 2, popped, NULL, 0, NULL) == IAM_OK);
+    EXPECT(memcmp(popped, values, WRITE_MOST / 2 * sizeof values[0]) == 0);
+    iam_map_delete_many(map, written, WRITE_MOST, flags);
+    for (size_t i = 0; i < WRITE_MOST; i++)
+        EXPECT(flags[i] == (i >= WRITE_MOST / 2));
+    EXPECT(iam_map_count(map) == 0);
+    harness_validate(map);
+    iam_map_destroy(map);
+}
+
+static void test_empty_batches_change_nothing(void)
+{
+    iam_map *map = create_doubles(IAM_INDEX_AUTO, IAM_GROWTH_STEPS);
+    EXPECT(iam_map_update_many(map, NULL, 0, NULL, 0, IAM_SET) == IAM_OK);
+    EXPECT(iam_map_add_at(map, NULL, 0, NULL, 0, NULL, 0) == IAM_OK);
+    EXPECT(iam_map_ensure_many(map, NULL, 0, values, NULL, NULL) == IAM_OK);
+    iam_map_delete_many(map, NULL, 0, NULL);
+    EXPECT(iam_map_get_many(map, NULL, 0, NULL, NULL, 0, NULL, NULL) == IAM_OK);
+    EXPECT(iam_map_count(map) == 0 && iam_map_version(map) == 0);
+    iam_map_destroy(map);
+}
+
+int main(void)
+{
+    RUN(test_reads_of_every_size);
+    RUN(test_building_at_one_go);
+    RUN(test_duplicates_count_in_order);
+    RUN(test_add_at_outside_the_row_adds_nothing);
+    RUN(test_ensure_tells_what_it_made);
+    RUN(test_delete_and_pop);
+    RUN(test_empty_batches_change_nothing);
+    return harness_end();
+}
