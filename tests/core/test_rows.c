@@ -173,8 +173,7 @@ static void test_views_released_before_the_key_goes(void)
     uint32_t number = insert(&r, 1);
     iam_view view = take(&r, number);
     iam_view_release(&view);
-    EXPECT(state_of(&r, number) == 0 && rows_drain(r.rows) == IAM_ROW_NONE);
-    EXPECT(remove_row(&r, number) && insert(&r, 2) == number);
+    EXPECT(rows_drain(r.rows) == IAM_ROW_NONE && remove_row(&r, number) && insert(&r, 2) == number);
     room_end(&r);
 }
 
@@ -503,63 +502,26 @@ static void test_bound_comes_down(void)
 
 /* ---- Threads ----------------------------------------------------------------------------------------------------- */
 
-enum { THREADS = 4, SHARE = 2000 };
+enum { THREADS = 4, SHARE = 2000, ROWS_OF_ALL = THREADS / 2 * SHARE };
 
-typedef struct releaser {
+typedef struct worker {
     pthread_t thread;
+    iam_rows *rows;
     iam_view *views;
-} releaser;
+    uint32_t failures;
+} worker;
 
 static void *release_all(void *state)
 {
-    releaser *self = state;
+    worker *self = state;
     for (int i = 0; i < SHARE; i++)
         iam_view_release(&self->views[i]);
     return NULL;
 }
 
-/* Views go in four threads while the only writer drains, deletes and inserts. Every row is held by two threads. */
-static void test_release_needs_no_lock(void)
-{
-    static iam_view views[THREADS][SHARE];
-    room r;
-    room_begin(&r);
-    releaser threads[THREADS];
-    for (uint32_t i = 0; i < THREADS / 2 * SHARE; i++)
-        insert(&r, i);
-    for (uint32_t i = 0; i < THREADS * SHARE; i++)
-        views[i / SHARE][i % SHARE] = take(&r, i % (THREADS / 2 * SHARE));
-    for (int i = 0; i < THREADS; i++) {
-        threads[i].views = views[i];
-        EXPECT(pthread_create(&threads[i].thread, NULL, release_all, &threads[i]) == 0);
-    }
-    uint32_t freed = 0;
-    for (uint32_t i = 0; i < THREADS / 2 * SHARE; i++) {
-        freed += remove_row(&r, i);
-        uint32_t number = rows_drain(r.rows);
-        if (number != IAM_ROW_NONE) {
-            rows_make_free(r.rows, number);
-            freed++;
-        }
-    }
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(threads[i].thread, NULL);
-    EXPECT(freed + drain_all(&r) == THREADS / 2 * SHARE);
-    EXPECT(r.rows->free_count == THREADS / 2 * SHARE && atomic_load(&r.rows->held_count) == 0);
-    EXPECT(atomic_load(&r.rows->refs) == 1);
-    expect_valid(&r);
-    room_end(&r);
-}
-
-typedef struct taker {
-    pthread_t thread;
-    iam_rows *rows;
-    uint32_t failures;
-} taker;
-
 static void *take_all(void *state)
 {
-    taker *self = state;
+    worker *self = state;
     for (uint32_t number = 0; number < SHARE; number++) {
         iam_view view;
         if (rows_view_take(self->rows, number, &view) != IAM_OK)
@@ -570,22 +532,61 @@ static void *take_all(void *state)
     return NULL;
 }
 
+static iam_view views_of[THREADS][SHARE];
+
+static void start_all(room *r, worker *workers, void *(*run)(void *))
+{
+    for (int i = 0; i < THREADS; i++) {
+        workers[i] = (worker){.rows = r->rows, .views = views_of[i]};
+        EXPECT(pthread_create(&workers[i].thread, NULL, run, &workers[i]) == 0);
+    }
+}
+
+static void join_all(worker *workers)
+{
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(workers[i].thread, NULL);
+        EXPECT(workers[i].failures == 0);
+    }
+}
+
+/* Views go in four threads while the only writer drains, deletes and inserts. Every row is held by two threads. */
+static void test_release_needs_no_lock(void)
+{
+    room r;
+    worker workers[THREADS];
+    room_begin(&r);
+    for (uint32_t i = 0; i < ROWS_OF_ALL; i++)
+        insert(&r, i);
+    for (uint32_t i = 0; i < THREADS * SHARE; i++)
+        views_of[i / SHARE][i % SHARE] = take(&r, i % ROWS_OF_ALL);
+    start_all(&r, workers, release_all);
+    uint32_t freed = 0;
+    for (uint32_t i = 0; i < ROWS_OF_ALL; i++) {
+        freed += remove_row(&r, i);
+        uint32_t number = rows_drain(r.rows);
+        if (number != IAM_ROW_NONE) {
+            rows_make_free(r.rows, number);
+            freed++;
+        }
+    }
+    join_all(workers);
+    EXPECT(freed + drain_all(&r) == ROWS_OF_ALL && r.rows->free_count == ROWS_OF_ALL);
+    EXPECT(atomic_load(&r.rows->held_count) == 0 && atomic_load(&r.rows->refs) == 1);
+    expect_valid(&r);
+    room_end(&r);
+}
+
 /* Readers side by side make the chunks of hold words: one of each survives. */
 static void test_readers_make_chunks_at_the_same_time(void)
 {
     room r;
+    worker workers[THREADS];
     room_begin(&r);
     for (uint32_t i = 0; i < SHARE; i++)
         insert(&r, i);
-    taker threads[THREADS];
-    for (int i = 0; i < THREADS; i++) {
-        threads[i] = (taker){.rows = r.rows};
-        EXPECT(pthread_create(&threads[i].thread, NULL, take_all, &threads[i]) == 0);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i].thread, NULL);
-        EXPECT(threads[i].failures == 0);
-    }
+    start_all(&r, workers, take_all);
+    join_all(workers);
     for (uint32_t number = 0; number < SHARE; number++) {
         EXPECT(state_of(&r, number) == (number % 3 == 0 ? THREADS : 0));
         for (uint32_t view = state_of(&r, number); view > 0; view--)

@@ -246,33 +246,46 @@ static void test_runs_lie_side_by_side(void)
     }
 }
 
-static void test_give_back_reads_as_zeros(void)
+/* What is given back reads as zeros, whole pages of it: all in [begin, end) but parts of pages at the ends of each run.
+ */
+static void give_back(room *r, uint64_t item_count, uint64_t begin, uint64_t end, uint64_t run_count)
 {
-    enum { ITEMS = 4096, BEGIN = 1000, END = 3000 };
-    room r;
-    room_begin(&r, 64, 1 << 20, true);
-    reserve(&r, 100, SEGMENTS_AHEAD); /* blocks first: the range begins in the midst of items */
-    reserve(&r, ITEMS, SEGMENTS_EXACT);
-    for (uint64_t i = 0; i < ITEMS; i++)
-        memset(segments_at(&r.array, i), 0xff, 64);
-    EXPECT(segments_give_back(&r.array, 0, r.array.low_count) == 0); /* blocks stay */
-    size_t given = segments_give_back(&r.array, BEGIN, END);
-    EXPECT(given % PAGE_BYTES == 0 && given <= (END - BEGIN) * 64 && given + 2 * PAGE_BYTES > (END - BEGIN) * 64);
+    for (uint64_t i = 0; i < item_count; i++)
+        memset(segments_at(&r->array, i), 0xff, 64);
+    size_t given = segments_give_back(&r->array, begin, end);
+    EXPECT(given % PAGE_BYTES == 0 && given <= (end - begin) * 64);
+    EXPECT(given + run_count * 2 * PAGE_BYTES > (end - begin) * 64);
     uint64_t zeros = 0;
-    for (uint64_t i = 0; i < ITEMS; i++) {
-        uint8_t first = *(uint8_t *)segments_at(&r.array, i);
-        EXPECT(first == 0xff || (first == 0 && i >= BEGIN && i < END));
-        zeros += first == 0;
+    for (uint64_t i = 0; i < item_count; i++) {
+        const uint8_t *item = segments_at(&r->array, i);
+        EXPECT(item[0] == item[63] && (item[0] == 0xff || (item[0] == 0 && i >= begin && i < end)));
+        zeros += item[0] == 0;
     }
     EXPECT(zeros * 64 == given);
-    EXPECT(segments_give_back(&r.array, BEGIN, BEGIN) == 0 && segments_give_back(&r.array, BEGIN, BEGIN + 10) == 0);
-    /* From the midst of the blocks on: the part in the range goes, to the byte. */
-    uint64_t low_count = r.array.low_count;
-    EXPECT(low_count == 128 && segments_give_back(&r.array, 60, low_count + 640) == 10 * PAGE_BYTES);
-    EXPECT(*(uint8_t *)segments_at(&r.array, 127) == 0xff && *(uint8_t *)segments_at(&r.array, 128) == 0);
-    EXPECT(*(uint8_t *)segments_at(&r.array, 128 + 640) == 0xff);
-    expect_valid(&r); /* still committed */
-    room_end(&r);
+    expect_valid(r); /* still committed */
+}
+
+static void test_give_back_reads_as_zeros(void)
+{
+    enum { ITEMS = 6000 };
+    for (int ranges = 0; ranges < 2; ranges++) {
+        room r;
+        room_begin(&r, 64, 1 << 20, ranges);
+        reserve(&r, 400, SEGMENTS_AHEAD); /* a block first */
+        reserve(&r, 1000, SEGMENTS_AHEAD);
+        reserve(&r, ITEMS, SEGMENTS_EXACT);
+        EXPECT(r.array.block_count >= 2 && (r.array.range != NULL) == ranges);
+        give_back(&r, ITEMS, 3000, 5000, 2);
+        give_back(&r, ITEMS, 100, 5000, 6); /* from the midst of the first block on */
+        give_back(&r, ITEMS, 0, 512, 1);
+        give_back(&r, ITEMS, 1300, 1310, 1);
+        give_back(&r, ITEMS, 700, 700, 1);
+        if (ranges) { /* to the byte where both ends are those of pages */
+            uint64_t low_count = r.array.low_count;
+            EXPECT(segments_give_back(&r.array, low_count, low_count + 640) == 10 * PAGE_BYTES);
+        }
+        room_end(&r);
+    }
 }
 
 static void test_overlaps(void)
