@@ -1,10 +1,8 @@
-/* test_rows.c: row numbers: what becomes of a row (FREE, LIVE, HELD, RETURNED as rows.h draws them), views from any
- * thread, blocks, walking, R1-R3. */
+/* test_rows.c: row numbers: what becomes of a row (FREE, LIVE, HELD, RETURNED as rows.h draws them), blocks, walking,
+ * R1-R3. Views and threads are test_views.c. */
 #include "harness.h"
 
 #include "rows.h"
-
-#include <pthread.h>
 
 enum { ROW_BYTES = 64 };
 
@@ -286,105 +284,7 @@ static void test_drain_empties_the_stack_in_pieces(void)
     room_end(&r);
 }
 
-/* ---- Views and blocks -------------------------------------------------------------------------------------------- */
-
-static void test_views_outlive_the_map(void)
-{
-    enum { ROWS = 4000 };
-    room r;
-    room_begin(&r);
-    for (uint32_t i = 0; i < ROWS; i++)
-        memset(rows_at(r.rows, insert(&r, i)), 0xff, ROW_BYTES);
-    /* A row that ends where a page of memory does, and one that begins there, among them. */
-    uint32_t in_range = (uint32_t)r.rows->row_store.low_count, page_rows = PAGE_BYTES / ROW_BYTES;
-    iam_view kept[] = {take(&r, 0), take(&r, in_range + 10 * page_rows - 1), take(&r, in_range + 15 * page_rows),
-                       take(&r, in_range + 10 * page_rows - 1)};
-    const uint8_t *address[4];
-    for (int i = 0; i < 4; i++)
-        address[i] = rows_at(r.rows, kept[i].number);
-    const uint8_t *unheld = rows_at(r.rows, 3000);
-    EXPECT(r.rows->row_store.range != NULL);
-    rows_abandon(r.rows);
-    EXPECT(*unheld == 0); /* the memory between went back to the system */
-    for (int i = 0; i < 4; i++) {
-        for (int other = i; other < 4; other++)
-            EXPECT(address[other][0] == 0xff && address[other][ROW_BYTES - 1] == 0xff);
-        iam_view_release(&kept[i]);
-    }
-    EXPECT(atomic_load(&r.state.alive) == 0);
-}
-
-/* A second reader that comes in just when the first is making the chunk of hold words: the allocator plays it. */
-typedef struct second_reader {
-    failing state;
-    iam_rows *rows; /* where it takes a view, once */
-    iam_view view;
-} second_reader;
-
-static void *allocate_and_take(void *state_in, size_t bytes, size_t alignment, bool zeroed)
-{
-    second_reader *reader = state_in;
-    iam_rows *rows = reader->rows;
-    reader->rows = NULL;
-    if (rows != NULL)
-        EXPECT(rows_view_take(rows, 7, &reader->view) == IAM_OK);
-    return failing_allocate(&reader->state, bytes, alignment, zeroed);
-}
-
-static void release_block(void *state_in, void *block, size_t bytes)
-{
-    failing_release(&((second_reader *)state_in)->state, block, bytes);
-}
-
-static void test_two_readers_make_the_same_chunk(void)
-{
-    second_reader reader = {.rows = NULL};
-    failing_allocator(&reader.state);
-    iam_options options = {.allocator = {.state = &reader, .allocate = allocate_and_take, .release = release_block}};
-    iam_rows *rows = rows_create(&options, ROW_BYTES, 1 << 20);
-    EXPECT(rows != NULL);
-    for (int64_t key = 0; key < 10; key++) {
-        EXPECT(rows_room(rows) == IAM_OK);
-        rows_insert(rows, key);
-    }
-    reader.rows = rows;
-    iam_view view;
-    EXPECT(rows_view_take(rows, 5, &view) == IAM_OK && reader.rows == NULL);
-    /* One chunk, both views in it. */
-    EXPECT(view.hold == rows_hold(rows, 5) && reader.view.hold == rows_hold(rows, 7));
-    EXPECT(atomic_load(&rows_hold(rows, 5)->state) == 1 && atomic_load(&rows_hold(rows, 7)->state) == 1);
-    iam_view_release(&view);
-    iam_view_release(&reader.view);
-    rows_release(rows);
-    EXPECT(atomic_load(&reader.state.alive) == 0);
-}
-
-static void test_refused_view(void)
-{
-    room r;
-    room_begin(&r);
-    uint32_t number = insert(&r, 1);
-    iam_view view;
-    atomic_store(&r.state.until_failure, 0);
-    EXPECT(rows_view_take(r.rows, number, &view) == IAM_NO_MEMORY);
-    atomic_store(&r.state.until_failure, FAILING_NEVER);
-    EXPECT(atomic_load(&r.rows->refs) == 1 && remove_row(&r, number));
-    number = insert(&r, 2);
-    view = take(&r, number);
-    atomic_store(&r.state.until_failure, 0);
-    iam_view second = take(&r, number); /* its chunk is there: needs no memory */
-    atomic_store(&r.state.until_failure, FAILING_NEVER);
-    /* The count of views cannot run into the marks above it. */
-    hold *holds = rows_hold(r.rows, number);
-    atomic_fetch_add(&holds->state, HOLD_VIEWS / 2);
-    iam_view third;
-    EXPECT(rows_view_take(r.rows, number, &third) == IAM_NO_MEMORY);
-    atomic_fetch_sub(&holds->state, HOLD_VIEWS / 2);
-    iam_view_release(&view);
-    iam_view_release(&second);
-    EXPECT(atomic_load(&r.rows->refs) == 1);
-    room_end(&r);
-}
+/* ---- Blocks ---------------------------------------------------------------------------------------------------- */
 
 static void hold_block(room *r)
 {
@@ -430,20 +330,6 @@ static void test_rows_freed_under_a_block_wait(void)
     EXPECT(insert(&r, 1) == 6 && insert(&r, 2) == 7 && insert(&r, 3) == 9 && insert(&r, 4) == 1);
     EXPECT(insert(&r, 5) == 14);
     room_end(&r);
-}
-
-static void test_block_keeps_storage(void)
-{
-    room r;
-    room_begin(&r);
-    memset(rows_at(r.rows, insert(&r, 1)), 0xee, ROW_BYTES);
-    hold_block(&r);
-    const uint8_t *row = rows_at(r.rows, 0);
-    iam_rows *rows = r.rows;
-    rows_abandon(rows);
-    EXPECT(row[0] == 0xee && row[63] == 0xee);
-    iam_blocks_release(rows);
-    EXPECT(atomic_load(&r.state.alive) == 0);
 }
 
 /* ---- Walking ----------------------------------------------------------------------------------------------------- */
@@ -500,103 +386,6 @@ static void test_bound_comes_down(void)
     room_end(&r);
 }
 
-/* ---- Threads ----------------------------------------------------------------------------------------------------- */
-
-enum { THREADS = 4, SHARE = 2000, ROWS_OF_ALL = THREADS / 2 * SHARE };
-
-typedef struct worker {
-    pthread_t thread;
-    iam_rows *rows;
-    iam_view *views;
-    uint32_t failures;
-} worker;
-
-static void *release_all(void *state)
-{
-    worker *self = state;
-    for (int i = 0; i < SHARE; i++)
-        iam_view_release(&self->views[i]);
-    return NULL;
-}
-
-static void *take_all(void *state)
-{
-    worker *self = state;
-    for (uint32_t number = 0; number < SHARE; number++) {
-        iam_view view;
-        if (rows_view_take(self->rows, number, &view) != IAM_OK)
-            self->failures++;
-        else if (number % 3 != 0) /* every third view stays */
-            iam_view_release(&view);
-    }
-    return NULL;
-}
-
-static iam_view views_of[THREADS][SHARE];
-
-static void start_all(room *r, worker *workers, void *(*run)(void *))
-{
-    for (int i = 0; i < THREADS; i++) {
-        workers[i] = (worker){.rows = r->rows, .views = views_of[i]};
-        EXPECT(pthread_create(&workers[i].thread, NULL, run, &workers[i]) == 0);
-    }
-}
-
-static void join_all(worker *workers)
-{
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(workers[i].thread, NULL);
-        EXPECT(workers[i].failures == 0);
-    }
-}
-
-/* Views go in four threads while the only writer drains, deletes and inserts. Every row is held by two threads. */
-static void test_release_needs_no_lock(void)
-{
-    room r;
-    worker workers[THREADS];
-    room_begin(&r);
-    for (uint32_t i = 0; i < ROWS_OF_ALL; i++)
-        insert(&r, i);
-    for (uint32_t i = 0; i < THREADS * SHARE; i++)
-        views_of[i / SHARE][i % SHARE] = take(&r, i % ROWS_OF_ALL);
-    start_all(&r, workers, release_all);
-    uint32_t freed = 0;
-    for (uint32_t i = 0; i < ROWS_OF_ALL; i++) {
-        freed += remove_row(&r, i);
-        uint32_t number = rows_drain(r.rows);
-        if (number != IAM_ROW_NONE) {
-            rows_make_free(r.rows, number);
-            freed++;
-        }
-    }
-    join_all(workers);
-    EXPECT(freed + drain_all(&r) == ROWS_OF_ALL && r.rows->free_count == ROWS_OF_ALL);
-    EXPECT(atomic_load(&r.rows->held_count) == 0 && atomic_load(&r.rows->refs) == 1);
-    expect_valid(&r);
-    room_end(&r);
-}
-
-/* Readers side by side make the chunks of hold words: one of each survives. */
-static void test_readers_make_chunks_at_the_same_time(void)
-{
-    room r;
-    worker workers[THREADS];
-    room_begin(&r);
-    for (uint32_t i = 0; i < SHARE; i++)
-        insert(&r, i);
-    start_all(&r, workers, take_all);
-    join_all(workers);
-    for (uint32_t number = 0; number < SHARE; number++) {
-        EXPECT(state_of(&r, number) == (number % 3 == 0 ? THREADS : 0));
-        for (uint32_t view = state_of(&r, number); view > 0; view--)
-            iam_view_release(&(iam_view){r.rows, rows_hold(r.rows, number), number});
-    }
-    EXPECT(rows_hold_bytes(r.rows) ==
-           segments_bytes(&r.rows->hold_store) + (SHARE + 127) / 128 * HOLD_CHUNK_ROWS * sizeof(hold));
-    room_end(&r);
-}
-
 int main(void)
 {
     RUN(test_numbers_are_handed_out_in_order_and_again);
@@ -608,14 +397,8 @@ int main(void)
     RUN(test_direct_row_held_anew_while_queued);
     RUN(test_direct_row_deleted_again_while_queued);
     RUN(test_drain_empties_the_stack_in_pieces);
-    RUN(test_views_outlive_the_map);
-    RUN(test_two_readers_make_the_same_chunk);
-    RUN(test_refused_view);
     RUN(test_rows_freed_under_a_block_wait);
-    RUN(test_block_keeps_storage);
     RUN(test_first_and_last_walk_across_words);
     RUN(test_bound_comes_down);
-    RUN(test_release_needs_no_lock);
-    RUN(test_readers_make_chunks_at_the_same_time);
     return harness_end();
 }
