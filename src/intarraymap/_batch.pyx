@@ -356,7 +356,8 @@ cdef cnp.ndarray new_rows(Batch batch, cnp.ndarray keys):
     cdef int ndim = cnp.PyArray_NDIM(keys)
     if ndim + batch.ndim > AXES_MAX:
         raise ValueError(f"keys of {ndim} axes and rows of {batch.ndim} are more than NumPy's {AXES_MAX} axes")
-    memcpy(dims, cnp.PyArray_DIMS(keys), ndim * sizeof(cnp.npy_intp))
+    if ndim != 0:  # PyArray_DIMS may be NULL then
+        memcpy(dims, cnp.PyArray_DIMS(keys), ndim * sizeof(cnp.npy_intp))
     memcpy(&dims[ndim], batch.dims, batch.ndim * sizeof(cnp.npy_intp))
     return new_result(batch.row_dtype, ndim + batch.ndim, dims)
 
