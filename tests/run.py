@@ -34,6 +34,7 @@ ENVIRONMENT = ROOT / "build" / "venv-test"
 BIN = ENVIRONMENT / "bin"
 CHECKED = BUILD / "checked"  # the package as a checked build, put in front of the release build by PYTHONPATH
 GROUPS = ("build", "test", "lint", "types")
+WORKERS = min(os.cpu_count() or 1, 4)  # of pytest; more would starve the tests of threads
 TOO_LARGE_TO_CHECK = ("test_floods.py", "test_memory.py")  # a check of all that is there after each write: quadratic
 
 
@@ -203,7 +204,7 @@ def core_asan_ubsan() -> Light:
 def pytest(name: str, *arguments: str, environ: dict[str, str] | None = None) -> Light:
     report = BUILD / f"{name}.xml"
     report.unlink(missing_ok=True)
-    options = ("-q", "--durations=5", f"--junitxml={report}")
+    options = ("-q", "--durations=5", f"--junitxml={report}", f"--numprocesses={WORKERS}")
     run(BIN / "python", "-m", "pytest", *options, *arguments, environ=environ, check=False)
     return junit_counts(report)
 
@@ -214,7 +215,7 @@ def python() -> Light:
 
 
 def python_checked() -> Light:
-    """The same against a build that checks every invariant after each write; files of large maps are left out."""
+    """The same against a build that checks every invariant after writes; files of large maps are left out."""
     left_out = [f"--ignore=tests/python/{name}" for name in TOO_LARGE_TO_CHECK]
     return pytest("python-checked", *left_out, "tests/python", environ={"PYTHONPATH": str(CHECKED)})
 

@@ -49,6 +49,7 @@ cdef enum:
 
 cdef enum:
     AXES_MAX = 64  # of a NumPy array
+    CHECKED_BYTES = 1 << 16  # of a map that is checked after every single write
     WHOLE_MAP = 1 << 30  # as the count of a batch: always a big one
     TRACE_DOMAIN = 0x1A3A9  # of tracemalloc: ours
 
@@ -72,6 +73,7 @@ cdef class Owner:
     cdef bint is_traced
     cdef uint64_t bytes_now  # iam_map_bytes after the last write, as tracemalloc will be told
     cdef uint64_t bytes_told
+    cdef uint64_t bytes_unchecked  # checked builds: how much memory the writes since the last check have paid for
     cdef cnp.dtype row_dtype
     cdef tuple shape
     cdef failing_state *failing
@@ -94,6 +96,9 @@ cdef int refuse(int state) except -1
 # Holding no lock: lets the GIL go until the map's lock seems free, and looks for signals.
 cdef int wait(Owner owner, bint exclusive, iam_status status) except -1
 cdef int tell_tracemalloc(Owner owner) except -1
+# Checked builds, after a write: every invariant, if the map is small; after big batches, and
+# of a large map at every so many writes, so that checking costs about the same for each.
+cdef int check_written(Owner owner, bint is_big) except -1
 
 
 # ---- For one key: the GIL stays held while the lock is --------------------------------------------------------------
@@ -134,14 +139,14 @@ cdef inline void unlock(Owner owner) noexcept:
 cdef inline int unlock_written(Owner owner) except -1:
     owner.bytes_now = iam_map_bytes(owner.map)
     iam_map_unlock(owner.map, True)
-    return after_write(owner)
+    return after_write(owner, False)
 
 
-cdef inline int after_write(Owner owner) except -1:
+cdef inline int after_write(Owner owner, bint is_big) except -1:
     if owner.bytes_now != owner.bytes_told:
         tell_tracemalloc(owner)
-    if CHECKED and flag_load(&owner.state) == READY:
-        owner._check()
+    if CHECKED:
+        check_written(owner, is_big)
     return 0
 
 

@@ -265,7 +265,7 @@ cdef class Owner:
 
     cdef int end(self, int purpose, PyThreadState *thread) except -1:
         end_crossing(self, purpose != READ, thread)
-        return after_write(self) if purpose != READ else 0
+        return after_write(self, thread != NULL) if purpose != READ else 0
 
     # -- What a map is now
 
@@ -418,4 +418,12 @@ cdef int tell_tracemalloc(Owner owner) except -1:
     owner.bytes_told = owner.bytes_now
     if PyTraceMalloc_Track(TRACE_DOMAIN, <uintptr_t>owner.map, owner.bytes_told) == 0:
         owner.is_traced = True
+    return 0
+
+
+cdef int check_written(Owner owner, bint is_big) except -1:
+    owner.bytes_unchecked += CHECKED_BYTES
+    if flag_load(&owner.state) == READY and (is_big or owner.bytes_unchecked >= owner.bytes_now):
+        owner.bytes_unchecked = 0
+        owner._check()
     return 0

@@ -14,6 +14,9 @@
 #define LINE_BYTES 64
 #define PAGE_BYTES 4096
 #define HUGE_BYTES (2u << 20)
+/* Blocks from this size on come from mmap: zeroed for nothing, touched page by page, back to the system at once. glibc's
+ * own threshold starts at the same figure. */
+#define ALLOC_MAPPED_BYTES (128u << 10)
 
 typedef struct alloc {
     iam_allocator given;

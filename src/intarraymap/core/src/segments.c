@@ -119,7 +119,7 @@ static bool commit(segments *array, alloc *memory, uint64_t item_count, segments
     return true;
 }
 
-bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how)
+static bool make_room(segments *array, alloc *memory, uint64_t item_count, segments_how how)
 {
     if (item_count <= array->item_count)
         return true;
@@ -147,6 +147,15 @@ bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segme
             end_in_blocks(array);
             return false;
         }
+    return true;
+}
+
+bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how)
+{
+    if (!make_room(array, memory, item_count, how))
+        return false;
+    if (how != SEGMENTS_AHEAD && item_count > array->asked_count)
+        array->asked_count = item_count;
     return true;
 }
 
@@ -185,6 +194,19 @@ bool segments_overlaps(const segments *array, const char *begin, const char *end
 uint64_t segments_bytes(const segments *array)
 {
     return array->item_count * array->item_bytes;
+}
+
+uint64_t segments_untouched(const segments *array, uint64_t used_count)
+{
+    if (array->range != NULL || array->block_count == 0)
+        return 0;
+    uint64_t touched = used_count > array->asked_count ? used_count : array->asked_count;
+    if (touched < array->low_count)
+        touched = array->low_count;
+    size_t block_bytes = (array->item_count - array->low_count) * array->item_bytes;
+    size_t touched_bytes = (touched - array->low_count) * array->item_bytes + PAGE_BYTES - 1;
+    touched_bytes &= ~(size_t)(PAGE_BYTES - 1);
+    return block_bytes < ALLOC_MAPPED_BYTES || block_bytes < touched_bytes ? 0 : block_bytes - touched_bytes;
 }
 
 /* ---- Validation -------------------------------------------------------------------------------------------------- */

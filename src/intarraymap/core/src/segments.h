@@ -36,6 +36,7 @@ typedef struct segments {
     char *range;             /* the reserved range, or NULL */
     size_t range_bytes;
     uint64_t reserve_count; /* items to reserve address space for when it comes to that */
+    uint64_t asked_count;   /* the most that was asked for at one go: EXACT or TOUCH */
     uintptr_t low[SEGMENTS_MOST];
 } segments;
 
@@ -57,6 +58,9 @@ size_t segments_give_back(segments *array, uint64_t begin, uint64_t end);
 bool segments_validate(const segments *array, const char *name, char *reason_out, size_t reason_bytes);
 bool segments_overlaps(const segments *array, const char *begin, const char *end);
 uint64_t segments_bytes(const segments *array);
+/* Bytes of the last block that nobody asked for and that no item below `used_count` lies in: a block doubles what is
+ * there, and what of it was never touched the system has never given. 0 for a range, which commits little ahead. */
+uint64_t segments_untouched(const segments *array, uint64_t used_count);
 
 static inline uint32_t segments_block_of(const segments *array, uint64_t i)
 {
