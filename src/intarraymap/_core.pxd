@@ -79,6 +79,10 @@ cdef extern from "intarraymap.h" nogil:
         IAM_SIMD_BASELINE
         IAM_SIMD_AVX2
 
+    ctypedef struct iam_spare:
+        pass
+    iam_spare *iam_spare_create()
+
     ctypedef struct iam_options:
         uint64_t row_items
         iam_kind kind
@@ -92,6 +96,7 @@ cdef extern from "intarraymap.h" nogil:
         iam_simd simd
         uint64_t hash_and
         uint64_t hash_or
+        iam_spare *spare
         iam_allocator allocator
 
     ctypedef struct iam_map:

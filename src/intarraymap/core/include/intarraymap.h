@@ -93,6 +93,12 @@ typedef struct iam_allocator {
     bool (*may_commit)(void *state, size_t bytes);
 } iam_allocator;
 
+/* Pages of maps that are gone, kept for the next one that is made by a batch: as much as malloc would keep, 32 MiB.
+ * Shared by any maps, from any threads; lives as long as the longest of them and their views and blocks. */
+typedef struct iam_spare iam_spare;
+iam_spare *iam_spare_create(void);
+void iam_spare_destroy(iam_spare *spare);
+
 typedef enum iam_switch { IAM_AUTO, IAM_OFF, IAM_ON } iam_switch;
 
 typedef enum iam_growth {
@@ -117,6 +123,7 @@ typedef struct iam_options {
     iam_simd simd;
     /* Tests only: hash = (hash & hash_and) | hash_or; 0 / 0 means "leave the hash alone". */
     uint64_t hash_and, hash_or;
+    iam_spare *spare; /* or NULL: all memory goes back to the system at once */
     iam_allocator allocator;
 } iam_options;
 

@@ -42,6 +42,7 @@ static void system_release(void *state, void *block, size_t bytes)
 void alloc_begin(alloc *memory, const iam_options *options)
 {
     memory->given = options->allocator;
+    memory->spare = options->spare;
     if (memory->given.allocate == NULL) {
         memory->given.allocate = system_allocate;
         memory->given.release = system_release;

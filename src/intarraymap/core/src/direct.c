@@ -20,7 +20,7 @@ void direct_begin(direct *index, size_t row_bytes, uint64_t row_count_max)
     memset(index, 0, sizeof *index);
     while (index->page_log2 < DIRECT_PAGE_LOG2_MAX && (row_bytes << (index->page_log2 + 1)) <= DIRECT_PAGE_BYTES)
         index->page_log2++;
-    segments_begin(&index->page_of, sizeof(uint64_t), (row_count_max >> index->page_log2) + 1);
+    segments_begin(&index->page_of, sizeof(uint64_t), (row_count_max >> index->page_log2) + 1, true);
 }
 
 static void release_ring(alloc *memory, uint32_t *ring, uint64_t entries, bool reserved)

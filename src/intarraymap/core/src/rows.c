@@ -16,10 +16,10 @@ iam_rows *rows_create(const iam_options *options, size_t row_bytes, uint64_t row
     atomic_init(&rows->returned, IAM_ROW_NONE);
     rows->row_bytes = row_bytes;
     rows->free_head = rows->drained = rows->deferred_head = rows->deferred_tail = IAM_ROW_NONE;
-    segments_begin(&rows->row_store, row_bytes, row_count_max);
-    segments_begin(&rows->key_store, sizeof(int64_t), row_count_max);
-    segments_begin(&rows->presence_store, sizeof(uint64_t), (row_count_max >> 6) + 1);
-    segments_begin(&rows->hold_store, sizeof(hold *), (row_count_max >> HOLD_CHUNK_LOG2) + 1);
+    segments_begin(&rows->row_store, row_bytes, row_count_max, false);
+    segments_begin(&rows->key_store, sizeof(int64_t), row_count_max, false);
+    segments_begin(&rows->presence_store, sizeof(uint64_t), (row_count_max >> 6) + 1, true);
+    segments_begin(&rows->hold_store, sizeof(hold *), (row_count_max >> HOLD_CHUNK_LOG2) + 1, true);
     return rows;
 }
 
