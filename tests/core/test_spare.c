@@ -1,4 +1,5 @@
 /* test_spare.c: pages of maps that are gone, kept for the next one: never more than promised, never a wrong byte. */
+#define _GNU_SOURCE
 #include "harness.h"
 
 #include "map.h"
