@@ -12,7 +12,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 from intarraymap._core cimport (
-    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_try_lock, iam_map_unlock, iam_status, iam_view,
+    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_look, iam_map_try_lock, iam_map_unlock, iam_status, iam_view,
     iam_view_take,
 )
 from intarraymap._exact cimport array_over
@@ -33,8 +33,14 @@ cdef extern from *:
     #else
     #define IAM_BINDING_CHECKED 0
     #endif
+    #ifdef Py_GIL_DISABLED
+    #define IAM_BINDING_HAS_GIL 0
+    #else
+    #define IAM_BINDING_HAS_GIL 1
+    #endif
     """
     const bint CHECKED "IAM_BINDING_CHECKED"
+    const bint HAS_GIL "IAM_BINDING_HAS_GIL"
 
 cdef enum:
     NEW = 0  # the state of an Owner: __new__ only
@@ -117,28 +123,38 @@ cdef inline int writable(Owner owner) except -1:
     return 0
 
 
+cdef inline iam_status try_lock(Owner owner, bint exclusive) noexcept:
+    """With a GIL nothing is taken: everyone takes the lock with the GIL in hand, and nobody lets it go before unlock."""
+    if HAS_GIL:
+        return iam_map_look(owner.map, exclusive, count_load(owner.fork_count))
+    return iam_map_try_lock(owner.map, exclusive, count_load(owner.fork_count))
+
+
 cdef inline int lock(Owner owner, bint exclusive) except -1:
     cdef iam_status status
     usable(owner)
     if exclusive:
         writable(owner)
-    status = iam_map_try_lock(owner.map, exclusive, count_load(owner.fork_count))
+    status = try_lock(owner, exclusive)
     while status != IAM_OK:
         wait(owner, exclusive, status)
-        status = iam_map_try_lock(owner.map, exclusive, count_load(owner.fork_count))
+        status = try_lock(owner, exclusive)
     if flag_load(&owner.state) != READY:
-        iam_map_unlock(owner.map, exclusive)
+        if not HAS_GIL:
+            iam_map_unlock(owner.map, exclusive)
         usable(owner)
     return 0
 
 
 cdef inline void unlock(Owner owner) noexcept:
-    iam_map_unlock(owner.map, False)
+    if not HAS_GIL:
+        iam_map_unlock(owner.map, False)
 
 
 cdef inline int unlock_written(Owner owner) except -1:
     owner.bytes_now = iam_map_bytes(owner.map)
-    iam_map_unlock(owner.map, True)
+    if not HAS_GIL:
+        iam_map_unlock(owner.map, True)
     return after_write(owner, False)
 
 

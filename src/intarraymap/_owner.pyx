@@ -111,6 +111,7 @@ cdef int read_options(iam_options *wanted, tuple row_shape, cnp.dtype dtype, str
     wanted.kind = <iam_kind><int>KINDS[(<object>dtype).type]
     wanted.index = <iam_index><int>INDEXES[index]
     wanted.spare = SPARE
+    wanted.serial_views = HAS_GIL
     if options is None:
         return 0
     if not options.keys() <= OPTIONS:

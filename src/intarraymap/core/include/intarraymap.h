@@ -123,6 +123,9 @@ typedef struct iam_options {
     iam_simd simd;
     /* Tests only: hash = (hash & hash_and) | hash_or; 0 / 0 means "leave the hash alone". */
     uint64_t hash_and, hash_or;
+    /* Views are taken and released by one thread at a time, as under Python's GIL, and never by whoever holds the lock
+     * exclusively by try_lock: plain instructions do then. */
+    bool serial_views;
     iam_spare *spare; /* or NULL: all memory goes back to the system at once */
     iam_allocator allocator;
 } iam_options;
@@ -150,6 +153,10 @@ iam_status iam_map_copy(const iam_map *map, uint64_t seed, iam_map **map_out);
  * try_lock: IAM_OK, IAM_LOCKED or IAM_FORKED, at once. A shared lock is not granted while a writer waits.
  * wait: blocks until the lock seems free or `timeout_milliseconds` passed; grants nothing: call try_lock again. */
 iam_status iam_map_try_lock(const iam_map *map, bool exclusive, uint32_t fork_count);
+/* Whether try_lock would grant it, without taking anything: for a caller before whose next step nobody can take it,
+ * because whoever wants to must first have something that the caller has (Python's GIL). A shared lock is then granted
+ * though a writer waits. */
+iam_status iam_map_look(const iam_map *map, bool exclusive, uint32_t fork_count);
 void iam_map_wait(const iam_map *map, bool exclusive, uint32_t timeout_milliseconds);
 void iam_map_unlock(const iam_map *map, bool exclusive);
 

@@ -133,7 +133,15 @@ static lock *gate_of(const iam_map *map)
 
 iam_status iam_map_try_lock(const iam_map *map, bool exclusive, uint32_t fork_count)
 {
-    return lock_try(gate_of(map), exclusive, fork_count);
+    iam_status status = lock_try(gate_of(map), exclusive, fork_count);
+    if (exclusive && status == IAM_OK)
+        atomic_store_explicit(&map->rows->is_written, true, memory_order_relaxed);
+    return status;
+}
+
+iam_status iam_map_look(const iam_map *map, bool exclusive, uint32_t fork_count)
+{
+    return lock_look(gate_of(map), exclusive, fork_count);
 }
 
 void iam_map_wait(const iam_map *map, bool exclusive, uint32_t timeout_milliseconds)
@@ -143,6 +151,8 @@ void iam_map_wait(const iam_map *map, bool exclusive, uint32_t timeout_milliseco
 
 void iam_map_unlock(const iam_map *map, bool exclusive)
 {
+    if (exclusive)
+        atomic_store_explicit(&map->rows->is_written, false, memory_order_release);
     lock_release(gate_of(map), exclusive);
 }
 
