@@ -55,7 +55,7 @@ cdef enum:
 
 cdef enum:
     AXES_MAX = 64  # of a NumPy array
-    CHECKED_BYTES = 1 << 16  # of a map that is checked after every single write
+    CHECKED_BYTES = 1 << 14  # of a map that is checked after every single write
     WHOLE_MAP = 1 << 30  # as the count of a batch: always a big one
     TRACE_DOMAIN = 0x1A3A9  # of tracemalloc: ours
 
