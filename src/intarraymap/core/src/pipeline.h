@@ -121,7 +121,7 @@ PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
     uint32_t slots = pipeline_slots(home, flight->tophash, look->scalar);
     flight->row = slots;
     const void *next = &home->key[(unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1)];
-    if (UNLIKELY(slots == 0 && home->overflow != BUCKET_NONE))
+    if (UNLIKELY(slots == 0 && bucket_has_beyond(home, flight->tophash)))
         next = table_next(&look->map->hash, home);
     __builtin_prefetch(next, 0, 3);
 }
@@ -136,7 +136,7 @@ PIPELINE_INLINE uint32_t pipeline_check(const probe *look, const in_flight *flig
     unsigned slot = (unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1);
     if (LIKELY(slots != 0 && home->key[slot] == flight->key))
         return bucket_row(home, slot);
-    if (LIKELY((slots & (slots - 1)) == 0 && home->overflow == BUCKET_NONE))
+    if (LIKELY((slots & (slots - 1)) == 0 && !bucket_has_beyond(home, flight->tophash)))
         return IAM_ROW_NONE;
     return table_find_hashed(&look->map->hash, home, flight->tophash, flight->key);
 }

@@ -141,11 +141,12 @@ uint32_t table_erase(table *index, uint64_t hash, int64_t key)
     if (index->bucket_count == 0)
         return IAM_ROW_NONE;
     uint8_t tophash = hash_tophash(hash);
-    bucket *found = table_bucket(index, table_home(index, hash));
+    bucket *home = table_bucket(index, table_home(index, hash));
+    bucket *found = home;
     bucket *before = NULL;
     int slot;
     while ((slot = bucket_find(found, tophash, key)) < 0) {
-        if (found->overflow == BUCKET_NONE)
+        if (found->overflow == BUCKET_NONE || !bucket_has_beyond(home, tophash))
             return IAM_ROW_NONE;
         before = found;
         found = table_overflow_at(index, found->overflow);
@@ -162,6 +163,8 @@ uint32_t table_erase(table *index, uint64_t hash, int64_t key)
     if (end == 0 && before != NULL) {
         uint32_t link = before->overflow;
         before->overflow = BUCKET_NONE;
+        if (before == home)
+            home->filter = 0;
         table_overflow_free(index, link);
     }
     index->key_count--;
@@ -254,6 +257,13 @@ bool table_validate(const table *index, char *reason, size_t bytes)
         for (bool is_home = true;; is_home = false) {
             if (!bucket_validate(index, link, home, is_home, reason, bytes))
                 return false;
+            const bucket *first = table_bucket(index, home);
+            for (unsigned slot = 0; slot < link->slot_count && !is_home; slot++)
+                if (!bucket_has_beyond(first, link->tophash[slot])) {
+                    snprintf(reason, bytes, "B3: home bucket %llu: its filter lacks tag %u of an overflow bucket",
+                             (unsigned long long)home, link->tophash[slot]);
+                    return false;
+                }
             key_count += link->slot_count;
             if (link->overflow == BUCKET_NONE)
                 break;

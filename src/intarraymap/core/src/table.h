@@ -119,14 +119,16 @@ static inline const bucket *table_next(const table *index, const bucket *link)
 
 static inline uint32_t table_find_hashed(const table *index, const bucket *home, uint8_t tophash, int64_t key)
 {
-    for (;;) {
-        int slot = bucket_find(home, tophash, key);
-        if (slot >= 0)
-            return bucket_row(home, (unsigned)slot);
+    int slot = bucket_find(home, tophash, key);
+    if (slot < 0 && LIKELY(!bucket_has_beyond(home, tophash)))
+        return IAM_ROW_NONE;
+    while (slot < 0) {
         if (home->overflow == BUCKET_NONE)
             return IAM_ROW_NONE;
         home = table_next(index, home);
+        slot = bucket_find(home, tophash, key);
     }
+    return bucket_row(home, (unsigned)slot);
 }
 
 static inline uint32_t table_find(const table *index, int64_t key)
@@ -160,9 +162,13 @@ static inline bool table_room(table *index, alloc *memory, const bucket *last)
 
 static inline void table_append(table *index, alloc *memory, bucket *last, uint64_t hash, int64_t key, uint32_t row)
 {
+    uint8_t tophash = hash_tophash(hash);
     if (UNLIKELY(last->slot_count == BUCKET_SLOTS))
         last = table_extend(index, last);
-    bucket_write(last, last->slot_count++, hash_tophash(hash), key, row);
+    bucket *home = table_bucket(index, table_home(index, hash));
+    if (UNLIKELY(last != home))
+        home->filter |= bucket_filter_bit(tophash);
+    bucket_write(last, last->slot_count++, tophash, key, row);
     if (UNLIKELY(++index->key_count > index->grow_at))
         growth_step(index, memory);
 }
