@@ -376,18 +376,24 @@ cdef int copy_block(const iam_map *map, const iam_block *block, size_t row_bytes
 
 
 cdef int show_block(const iam_map *map, const iam_block *block, size_t row_bytes, iam_kind kind, uint64_t row_items,
-                    Stream *mine) noexcept nogil:
-    """Each run of present rows of a block as a batch where it lies; keys are copies if they are computed."""
+                    bint is_read_only, Stream *mine) noexcept nogil:
+    """Each run of present rows of a block as a batch where it lies.
+
+    Keys are copies, 8 bytes a row, unless the map is read-only: those of a row that is deleted later would become links
+    of the list of free rows, and the direct index has none.
+    """
     cdef int64_t *computed = NULL
-    cdef int64_t *keys
+    cdef const int64_t *keys = block.keys
+    cdef int64_t *copied
     cdef uint64_t begin, end
     cdef Batch *batch
     cdef int error = 0
-    if block.keys == NULL:
+    if keys == NULL:
         computed = <int64_t *>malloc(block.row_count * sizeof(int64_t) + 1)
         if computed == NULL:
             return ENOMEM
         iam_map_block_keys(map, block, computed)
+        keys = computed
     begin = bit_run(block.present, 0, block.row_count, False)
     while begin < block.row_count and error == 0:
         end = bit_run(block.present, begin, block.row_count, True)
@@ -399,15 +405,14 @@ cdef int show_block(const iam_map *map, const iam_block *block, size_t row_bytes
         batch.hold.rows = iam_map_rows(map)
         batch.row_count = end - begin
         batch.items = <const char *>block.rows + begin * row_bytes
-        if computed == NULL:
-            batch.keys = block.keys + begin
-        else:
-            keys = <int64_t *>hold_allocate(batch.hold, 0, (end - begin) * sizeof(int64_t))
-            if keys == NULL:
+        batch.keys = keys + begin
+        if computed != NULL or not is_read_only:
+            copied = <int64_t *>hold_allocate(batch.hold, 0, (end - begin) * sizeof(int64_t))
+            if copied == NULL:
                 error = ENOMEM
                 break
-            memcpy(keys, computed + begin, (end - begin) * sizeof(int64_t))
-            batch.keys = keys
+            memcpy(copied, keys + begin, (end - begin) * sizeof(int64_t))
+            batch.keys = copied
         error = finish_batch(batch, kind, (end - begin) * row_items)
         begin = bit_run(block.present, end, block.row_count, False)
     free(computed)
@@ -415,7 +420,7 @@ cdef int show_block(const iam_map *map, const iam_block *block, size_t row_bytes
 
 
 cdef int fill_stream(const iam_map *map, bint copy, size_t row_bytes, iam_kind kind, uint64_t row_items,
-                     Stream *mine) noexcept nogil:
+                     bint is_read_only, Stream *mine) noexcept nogil:
     cdef uint64_t block_count = iam_map_block_count(map)
     cdef uint64_t at
     cdef iam_block block
@@ -425,7 +430,7 @@ cdef int fill_stream(const iam_map *map, bint copy, size_t row_bytes, iam_kind k
         if copy:
             error = copy_block(map, &block, row_bytes, kind, row_items, mine)
         else:
-            error = show_block(map, &block, row_bytes, kind, row_items, mine)
+            error = show_block(map, &block, row_bytes, kind, row_items, is_read_only, mine)
         if error != 0:
             return error
     return 0
@@ -442,7 +447,7 @@ def map_stream(Owner owner not None, tuple described not None, bint copy):
     mine = new_stream(described, owner.row_items, parts)
     try:
         owner.begin(READ, WHOLE_MAP, &thread)
-        error = fill_stream(owner.map, copy, owner.row_bytes, owner.kind, owner.row_items, mine)
+        error = fill_stream(owner.map, copy, owner.row_bytes, owner.kind, owner.row_items, owner.is_read_only, mine)
         owner.end(READ, thread)
         if error != 0:
             raise MemoryError("an Arrow stream: out of memory")

@@ -110,7 +110,7 @@ def read(
     else:
         exact = np.empty((len(numbers), len(given)), target)
         for place, (column, each) in enumerate(zip(columns, given, strict=True)):
-            exact[:, place] = coerce.cast(each, target, False, column.field.name, 1)
+            exact[:, place] = coerce.cast(each[:, 0], target, False, column.field.name, 1)
     return numbers, _shaped(exact, row_shape, columns[0], single)
 
 
@@ -260,9 +260,9 @@ class Column:
             stored = arrow.form_of(noted)
         except (TypeError, ValueError):
             raise ValueError(f"{self.field.name}: its metadata notes the dtype {text[:40]!r}, which is none") from None
-        if arrow.dtype_of(stored.format) != self._dtype:
-            return None  # somebody has cast the column since
-        return noted
+        if arrow.dtype_of(stored.format) == self._dtype or (noted.kind in "mM" and noted.kind == self._dtype.kind):
+            return noted  # times: Parquet, for one, stores seconds as milliseconds
+        return None  # somebody has cast the column since
 
     def add(self, data: ArrowData, start: int, count: int, position: int) -> None:
         """Reads `count` rows of a batch."""
