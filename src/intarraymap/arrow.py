@@ -106,6 +106,6 @@ def stream(source: Batch[Any], copy: bool | None) -> object:
         return _arrow.map_stream(source, described, copy)
     if copy is False:
         raise BufferError(f"Arrow has no unit of {row_dtype}: such rows can't be handed over without a copy")
-    keys, rows = source._to_arrays()
+    keys, rows = source._snapshot()
     times: npt.NDArray[Any] = coerce.cast(rows, form.converted, False, "rows", 1)
     return _arrow.rows_stream(keys, times.reshape(len(keys), -1) if len(keys) else times, described)
