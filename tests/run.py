@@ -33,7 +33,7 @@ BUILD = ROOT / "build" / "test"
 ENVIRONMENT = ROOT / "build" / "venv-test"
 BIN = ENVIRONMENT / "bin"
 CHECKED = BUILD / "checked"  # the package as a checked build, put in front of the release build by PYTHONPATH
-GROUPS = ("build", "test", "lint", "types")
+GROUPS = ("build", "test", "exchange", "lint", "types")
 TOO_LARGE_TO_CHECK = ("test_floods.py", "test_memory.py")  # a check of all that is there after each write: quadratic
 
 

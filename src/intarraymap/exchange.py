@@ -1,17 +1,18 @@
-"""Hand-over: a map as a table of Arrow or of pandas, and from one.
+"""Hand-over: a map as a table of Arrow or of pandas or as an archive of NumPy, and from one.
 
-Both are optional: Arrow's interface needs no package of its own here, pandas is imported when it is asked for.
+Arrow's interface needs no package here; pandas is imported when it is asked for.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import _arrow, arrow, coerce, columns, frames
+from intarraymap import _arrow, archive, arrow, coerce, columns, frames
 from intarraymap._batch import Batch
 
 if TYPE_CHECKING:
@@ -284,6 +285,78 @@ class Exchange(Batch[D]):
         keys, rows = frames.from_frame(frame, key, shape, None if dtype is None else coerce.dtype(dtype))
         maker: Any = cls
         return cast("Self", maker.from_arrays(keys, rows, index=index, seed=seed))
+
+    # ---- NumPy's archives -------------------------------------------------------------------------------------------
+
+    def to_npz(self, path: str | os.PathLike[str], *, compress: bool = False) -> None:
+        """Write keys and rows to an .npz archive, as ``numpy.load`` reads it: the arrays ``keys`` and ``rows``.
+
+        Parameters
+        ----------
+        path : path-like
+            Its name is taken as it is. A file that is there is replaced when the new one is whole.
+        compress : bool, default False
+            As ``numpy.savez_compressed``.
+
+        Raises
+        ------
+        OSError
+            If the file can't be written; an old one is as it was.
+        MemoryError
+            If there is no room for a copy of the rows.
+
+        Notes
+        -----
+        O(n). For other programs and other versions; opening it means reading it all.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> m = IntArrayMap.from_arrays([5, 6], [[1, 2], [3, 4]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     m.to_npz(os.path.join(folder, "m.npz"))
+        ...     IntArrayMap.from_npz(os.path.join(folder, "m.npz")) == m
+        True
+        """
+        archive.write(path, *self._snapshot(), bool(compress))
+
+    @classmethod
+    def from_npz(cls, path: str | os.PathLike[str], *, index: _Index = "auto", seed: int | None = None) -> Self:
+        """Build a map from an .npz archive with the arrays ``keys`` and ``rows``. Nothing in it is ever unpickled.
+
+        Parameters
+        ----------
+        path : path-like
+            As `to_npz` or ``numpy.savez(path, keys=keys, rows=rows)`` wrote it. The last of a duplicate key wins.
+        index, seed
+            As for the class.
+
+        Returns
+        -------
+        IntArrayMap
+            A new map of this class.
+
+        Raises
+        ------
+        OSError
+            If the file can't be read.
+        ValueError
+            If it is not such an archive, or is broken (a checksum covers the rows).
+        TypeError, OverflowError
+            If its keys are not integers within int64 or its rows are not numbers.
+        MemoryError
+            If there is no room.
+
+        Notes
+        -----
+        O(n).
+
+        Examples
+        --------
+        See `to_npz`.
+        """
+        maker: Any = cls
+        return cast("Self", maker.from_arrays(*archive.read(path), index=index, seed=seed))
 
 
 def _accept(requested_schema: object | None) -> None:

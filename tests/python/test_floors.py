@@ -61,6 +61,7 @@ PYTHON_FLOORS = {
     "arrow": 5.3,
     "columns": 5.4,
     "frames": 5.4,
+    "archive": 5.4,
     "views": 6.0,
     "batches": 6.0,
     "whole": 6.0,
