@@ -27,6 +27,10 @@ cnp.import_array()
 
 cdef cnp.dtype INT64 = np.dtype(np.int64)
 
+cdef enum:
+    RUNS_FEW = 64  # that many batches are nobody's trouble
+    ROWS_PER_RUN = 256  # pyarrow takes a batch in 8 us; to copy as many rows of 64 bytes takes 10 us
+
 
 # ---- Schemas --------------------------------------------------------------------------------------------------------
 
@@ -419,6 +423,21 @@ cdef int show_block(const iam_map *map, const iam_block *block, size_t row_bytes
     return error
 
 
+cdef bint is_scattered(const iam_map *map) noexcept nogil:
+    """Whether the rows lie in so many runs that a copy is the cheaper way to read them."""
+    cdef uint64_t run_count = 0
+    cdef uint64_t at, begin, end
+    cdef iam_block block
+    for at in range(iam_map_block_count(map)):
+        iam_map_block(map, at, &block)
+        begin = bit_run(block.present, 0, block.row_count, False)
+        while begin < block.row_count:
+            run_count += 1
+            end = bit_run(block.present, begin, block.row_count, True)
+            begin = bit_run(block.present, end, block.row_count, False)
+    return run_count > RUNS_FEW and run_count > iam_map_count(map) // ROWS_PER_RUN
+
+
 cdef int fill_stream(const iam_map *map, bint copy, size_t row_bytes, iam_kind kind, uint64_t row_items,
                      bint is_read_only, Stream *mine) noexcept nogil:
     cdef uint64_t block_count = iam_map_block_count(map)
@@ -436,8 +455,11 @@ cdef int fill_stream(const iam_map *map, bint copy, size_t row_bytes, iam_kind k
     return 0
 
 
-def map_stream(Owner owner not None, tuple described not None, bint copy):
-    """The capsule that ``__arrow_c_stream__`` returns: a batch for each block (copy) or run of rows (no copy)."""
+def map_stream(Owner owner not None, tuple described not None, bint copy, bint must_show):
+    """The capsule that ``__arrow_c_stream__`` returns: a batch for each block (copy) or run of rows (no copy).
+
+    Unless must_show, rows that lie in very many runs are copied all the same.
+    """
     cdef PyThreadState *thread
     cdef Stream *mine
     cdef int error
@@ -447,6 +469,8 @@ def map_stream(Owner owner not None, tuple described not None, bint copy):
     mine = new_stream(described, owner.row_items, parts)
     try:
         owner.begin(READ, WHOLE_MAP, &thread)
+        if not copy and not must_show:
+            copy = is_scattered(owner.map)
         error = fill_stream(owner.map, copy, owner.row_bytes, owner.kind, owner.row_items, owner.is_read_only, mine)
         owner.end(READ, thread)
         if error != 0:

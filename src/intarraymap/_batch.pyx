@@ -296,8 +296,10 @@ cdef class Batch(Owner):
             lock(self, False)
             count = iam_map_count(self.map)
             unlock(self)
-            if len(blocks) == 1 and len(blocks[0][1]) == count:
-                return blocks[0][1], blocks[0][2]
+            if len(blocks) == 1:
+                first, keys, rows, present = blocks[0]
+                if len(keys) >= count and np.unpackbits(present[:(count + 7) // 8], count=count, bitorder="little").all():
+                    return keys[:count], rows[:count]
         return self._to_arrays()
 
     def _blocks(self):

@@ -101,9 +101,10 @@ def stream(source: Batch[Any], copy: bool | None) -> object:
     form = form_of(row_dtype)
     described = schema(source.row_shape, row_dtype)
     if form.converted is None:
+        must_show = copy is False
         if copy is None:
             copy = not source.read_only or row_dtype.kind == "b"
-        return _arrow.map_stream(source, described, copy)
+        return _arrow.map_stream(source, described, copy, must_show)
     if copy is False:
         raise BufferError(f"Arrow has no unit of {row_dtype}: such rows can't be handed over without a copy")
     keys, rows = source._snapshot()

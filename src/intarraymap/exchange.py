@@ -83,7 +83,7 @@ class Exchange(Batch[D]):
             True: what is handed over is the map as it is when it is read, and never changes. False: it is the map's own
             memory (keys are copied); a row that is written to later changes there too, one that is deleted stays, and
             as long as any of it lives no freed row is used again and `compact` raises BufferError, as with `blocks`.
-            Not given: no copy of a read-only map.
+            Not given: no copy of a read-only map, unless its rows lie in very many pieces.
 
         Returns
         -------

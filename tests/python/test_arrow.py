@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import pickle
 import threading
 import tracemalloc
 
@@ -373,6 +374,81 @@ class TestCopyOrNot:
         assert tracemalloc.get_traced_memory()[1] < 100_000
         tracemalloc.stop()
         del capsule
+
+
+@pytest.mark.skipif(
+    not hasattr(IntArrayMap, "open"), reason="MAPS CAN'T BE OPENED IN THIS VERSION: nothing is read-only"
+)
+class TestOpened:
+    """A read-only map is handed over as it lies in its file."""
+
+    @pytest.fixture
+    def reopen(self, tmp_path):
+        def reopened(m):
+            m.save(tmp_path / "m.iam")
+            return IntArrayMap.open(tmp_path / "m.iam")
+
+        return reopened
+
+    def addresses(self, source):
+        """Where the items of each batch lie, and all rows."""
+        stream, found = stream_of(source), []
+        while (batch := next_batch(stream)) is not None:
+            found.append((batch.children[1].contents.children[0].contents.buffers[1], batch.length))
+            release(batch)
+        release(stream)
+        return found
+
+    @pytest.mark.parametrize("scale", [1, 10**12])
+    def test_no_copy(self, reopen, scale):
+        m = IntArrayMap.from_arrays(np.arange(1000) * scale, rows_for(1000))
+        opened = reopen(m)
+        begin = opened.blocks()[0][2].ctypes.data
+        assert self.addresses(opened) == [(begin, 1000)]
+        assert self.addresses(opened.to_arrow(copy=True)) != [(begin, 1000)]
+        assert_same(IntArrayMap.from_arrow(opened), copy_of(m))
+        keys, rows = opened._snapshot()
+        assert rows.ctypes.data == begin
+        assert keys.tolist() == m.to_arrays()[0].tolist()
+
+    def test_outlives_close(self, reopen):
+        m = IntArrayMap.from_arrays(np.arange(1000), rows_for(1000))
+        opened = reopen(m)
+        stream = stream_of(opened)
+        opened.close()
+        batch = next_batch(stream)
+        release(stream)
+        item = batch.children[1].contents.children[0].contents
+        assert equal(numbers(item, "float64", 3000).reshape(1000, 3), m.to_arrays()[1])
+        release(batch)
+
+    def test_rows_in_many_pieces_are_copied(self, reopen):
+        m = IntArrayMap.from_arrays(np.arange(1000) * 2, rows_for(1000), index="direct")
+        opened = reopen(m)
+        assert len(self.addresses(opened)) == 1
+        assert len(self.addresses(opened.to_arrow(copy=False))) == 1000
+        assert_same(IntArrayMap.from_arrow(opened), copy_of(m))
+
+    @pytest.mark.parametrize("dtype", ["bool", "datetime64[D]"])
+    def test_what_arrow_stores_otherwise(self, reopen, dtype):
+        m = build_map("hash", (3,), dtype, range(10))
+        assert IntArrayMap.from_arrow(reopen(m)) == m
+
+    @pytest.mark.parametrize("scale", [1, 3, 10**12])
+    def test_merge_and_pickle(self, reopen, scale):
+        m = IntArrayMap.from_arrays(np.arange(1000) * scale, rows_for(1000))
+        m.delete_many([0, 5 * scale])
+        opened = reopen(m)
+        into = IntArrayMap(3)
+        into.merge(opened)
+        into.merge(opened, "add")
+        assert into[7 * scale].tolist() == (2 * m[7 * scale]).tolist()
+        for protocol in (2, 5):
+            other = pickle.loads(pickle.dumps(opened, protocol))
+            assert other == m
+            assert not other.read_only
+        with pytest.raises(ValueError, match="read-only"):
+            opened.merge(m)
 
 
 class TestThereAndBack:
