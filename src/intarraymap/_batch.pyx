@@ -297,8 +297,9 @@ cdef class Batch(Owner):
             count = iam_map_count(self.map)
             unlock(self)
             if len(blocks) == 1:
-                first, keys, rows, present = blocks[0]
-                if len(keys) >= count and np.unpackbits(present[:(count + 7) // 8], count=count, bitorder="little").all():
+                _, keys, rows, present = blocks[0]
+                bits = np.unpackbits(present, bitorder="little")[:count]
+                if len(bits) == count and bits.all():
                     return keys[:count], rows[:count]
         return self._to_arrays()
 

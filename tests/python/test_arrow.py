@@ -501,7 +501,6 @@ def from_arrow(*batches: Made, **arguments):
     """from_arrow of a ctypes producer, which gets back all that it handed over."""
     producer = Producer(*batches)
     m = IntArrayMap.from_arrow(producer, **arguments)
-    gc.collect()
     assert producer.alive == 0
     assert m._check() is None
     return m
@@ -827,13 +826,14 @@ class TestRefused:
     )
     def test_producers_that_fail(self, error, expected):
         made = table(integers([1]), fixed([[1]]))
+        producers = []
         for place in (-1, 0, 1):
             for words in (b"it rained", None, b"\xff\xfe"):
-                producer = Producer(made, made, fail_at=place, error=error, words=words)
+                producers.append(Producer(made, made, fail_at=place, error=error, words=words))
                 with pytest.raises(expected, match="rained" if words == b"it rained" else "producer"):
-                    IntArrayMap.from_arrow(producer)
-                gc.collect()
-                assert producer.alive == 0
+                    IntArrayMap.from_arrow(producers[-1])
+        gc.collect()
+        assert [producer.alive for producer in producers] == [0] * 9
 
 
 def _nulls(made: Made, valid: list[int]) -> Made:
