@@ -37,7 +37,7 @@ from intarraymap import IntArrayMap
 
 
 def consumer(name: str):
-    return pytest.importorskip(name, reason=f"{name.upper()} IS NOT INSTALLED: it does not read our Arrow data here")
+    return pytest.importorskip(name, reason=f"{name.upper()} IS NOT INSTALLED: it reads nothing of ours here")
 
 
 @pytest.fixture
@@ -1101,3 +1101,15 @@ class TestDlpack:
         assert tensor.data_ptr() == rows.ctypes.data
         tensor[7] += 1
         assert equal(m[7 * 10**9], rows_for(100, (4,), "float32")[7] + 1)
+
+    def test_jax(self):
+        """jax reads where it lies what is aligned to 64 bytes, and copies the rest by itself."""
+        numpy_of_jax = consumer("jax.numpy")
+        m = IntArrayMap.from_arrays(np.arange(100) * 10**9, rows_for(100, (4,), "float32"))
+        rows = m.blocks()[0][2]
+        array = numpy_of_jax.from_dlpack(rows)
+        assert rows.ctypes.data % 64 != 0 or array.unsafe_buffer_pointer() == rows.ctypes.data
+        assert equal(np.asarray(array), rows_for(100, (4,), "float32"))
+        del rows, array
+        gc.collect()
+        assert m.stats().views == 0
