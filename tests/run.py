@@ -220,7 +220,7 @@ def python_checked() -> Light:
 
 
 def docs() -> Light:
-    """Every example in README.md, DESIGN.md and in docstrings, against the release build."""
+    """Every example in README.md, DESIGN.md, docs/how-to and in docstrings, against the release build."""
     return pytest("docs", "tests/docs")
 
 

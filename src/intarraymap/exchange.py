@@ -95,7 +95,7 @@ class Exchange(Batch[D]):
         Raises
         ------
         TypeError
-            When it is read: if Arrow has no unit that holds the dtype (times finer than ns, months).
+            If Arrow has no unit that holds the dtype: times finer than ns, timedelta64 of months or years.
         BufferError
             When it is read: if ``copy=False`` and Arrow stores the dtype otherwise: bool (packed in bits), and times
             of days, hours or minutes, which it has in seconds.

@@ -68,29 +68,46 @@ def from_frame(
     count = len(frame.columns)
     if count == 0:
         raise ValueError("the frame has no columns to make rows of")
-    columns = [_numbers(frame.iloc[:, at], f"column {frame.columns[at]!r:.80}") for at in range(count)]
-    target = row_dtype
-    if target is None:
-        try:
-            target = coerce.dtype(np.result_type(*[column.dtype for column in columns]))
-        except TypeError as error:
-            raise TypeError(f"the columns have no dtype in common: {error}; say dtype") from None
-    rows = np.empty((len(keys), count), target)
-    for at, column in enumerate(columns):
-        rows[:, at] = coerce.cast(column, target, False, f"column {frame.columns[at]!r:.80}", 1)
+    rows = _together(frame, row_dtype)
+    if rows is None:
+        rows = _column_by_column(frame, row_dtype)
     shape = row_shape if row_shape is not None else _shape(frame.columns, pandas)
     if int(np.prod(shape, dtype=np.int64)) != count:
         raise ValueError(f"{count} columns can't be rows of shape {shape}")
     return keys, rows.reshape(len(keys), *shape)
 
 
+def _together(frame: Any, row_dtype: np.dtype[Any] | None) -> Array | None:
+    """All columns at once, if they have one dtype of NumPy's and keep it: then they mostly lie together."""
+    found = set(frame.dtypes)
+    one = found.pop()
+    if found or not isinstance(one, np.dtype) or one.kind not in "biufcmM" or row_dtype not in (None, one):
+        return None
+    return np.asarray(frame.to_numpy())
+
+
+def _column_by_column(frame: Any, row_dtype: np.dtype[Any] | None) -> Array:
+    names = [f"column {name!r:.80}" for name in frame.columns]
+    columns = [_numbers(frame.iloc[:, at], name) for at, name in enumerate(names)]
+    target = row_dtype
+    if target is None:
+        try:
+            target = coerce.dtype(np.result_type(*[column.dtype for column in columns]))
+        except TypeError as error:
+            raise TypeError(f"the columns have no dtype in common: {error}; say dtype") from None
+    rows = np.empty((len(frame), len(names)), target)
+    for at, (column, name) in enumerate(zip(columns, names, strict=True)):
+        rows[:, at] = coerce.cast(column, target, False, name, 1)
+    return rows
+
+
 def _shape(columns: Any, pandas: Any) -> Shape:
     """Columns that number the items of an array, as to_frame makes them, give its shape back."""
     if isinstance(columns, pandas.MultiIndex):
         shape = tuple(len(level) for level in columns.levels)
-        numbered = pandas.MultiIndex.from_product([range(length) for length in shape])
-        if columns.equals(numbered):
-            return shape
+        if int(np.prod([float(length) for length in shape])) == len(columns):  # else it may be far too many
+            if columns.equals(pandas.MultiIndex.from_product([range(length) for length in shape])):
+                return shape
     return (len(columns),)
 
 

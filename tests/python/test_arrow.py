@@ -211,6 +211,39 @@ class TestStructs:
         assert case.map.stats().views == 0
         assert equal(case.map.to_arrays()[1], before[1])
 
+    def test_outlives_the_interpreter(self, run_child):
+        """Whoever still has rows when Python ends may release them then, or never."""
+        code = """
+        import ctypes, threading, time
+        import numpy as np
+        from arrow_structs import next_batch, stream_of
+        from intarraymap import IntArrayMap
+
+        m = IntArrayMap.from_arrays(np.arange(1000), np.ones((1000, 4)))
+        capsules = [m.__arrow_c_stream__(), m.to_arrow(copy=False).__arrow_c_stream__(), m.__arrow_c_schema__()]
+        kept = []
+        for table in (m, m.to_arrow(copy=False)):
+            stream = stream_of(table)
+            kept += [stream, next_batch(stream), stream_of(table)]
+
+        def read_for_ever():
+            while True:
+                stream = stream_of(m.to_arrow(copy=False))
+                batch = next_batch(stream)
+                batch.release(ctypes.byref(batch))
+                stream.release(ctypes.byref(stream))
+
+        threading.Thread(target=read_for_ever, daemon=True).start()
+        time.sleep(0.1)
+        try:
+            import pyarrow
+            tables = [pyarrow.table(m), pyarrow.table(m.to_arrow(copy=False))]
+        except ImportError:
+            pass
+        print("done")
+        """
+        assert run_child(code) == "done\n"
+
     def test_nothing_leaks(self):
         m = IntArrayMap.from_arrays(np.arange(20_000), rows_for(20_000, (8,)))
         rss = []

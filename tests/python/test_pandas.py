@@ -209,3 +209,5 @@ class TestFromPandas:
         assert IntArrayMap.from_pandas(pd.DataFrame([[1, 2, 3, 4]], columns=columns)).row_shape == (4,)
         columns = pd.MultiIndex.from_tuples([(0, 0), (1, 1), (0, 1), (1, 0)])
         assert IntArrayMap.from_pandas(pd.DataFrame([[1, 2, 3, 4]], columns=columns)).row_shape == (4,)
+        names = pd.MultiIndex.from_tuples([(k, k) for k in range(3000)])
+        assert IntArrayMap.from_pandas(pd.DataFrame(np.zeros((1, 3000)), columns=names)).row_shape == (3000,)
