@@ -23,6 +23,7 @@ import numpy as np
 cnp.import_array()
 
 cdef cnp.dtype UINT8 = np.dtype(np.uint8)
+cdef int64_t LENGTH_MOST = 1 << 56  # so that no sum or product of a few numbers leaves int64
 
 cdef enum:
     DEPTH_MOST = 64  # schemas inside schemas: a row has at most 63 axes
@@ -139,13 +140,11 @@ cdef ArrowData data_over(Root root, const ArrowArray *array):
     cdef ArrowData data = ArrowData.__new__(ArrowData)
     if array == NULL or array.length < 0 or array.offset < 0 or array.null_count < -1 or array.n_children < 0:
         raise ValueError("the producer handed over an array with a negative length, offset or count")
-    if array.length > INT64_MOST - array.offset:
+    if array.length > LENGTH_MOST or array.offset > LENGTH_MOST:
         raise ValueError(f"the producer handed over an array of length {array.length} at offset {array.offset}")
     data.root = root
     data.array = array
     return data
-
-cdef int64_t INT64_MOST = 2**62
 
 
 def take_array(schema_capsule, array_capsule):

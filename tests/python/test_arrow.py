@@ -31,6 +31,8 @@ from arrow_structs import (
     stream_of,
     table,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from model import DTYPES, assert_same, build_map, copy_of, equal, rows_for
 
 from intarraymap import IntArrayMap
@@ -714,6 +716,76 @@ class TestForeignTables:
         assert producer.alive == 0
 
 
+@st.composite
+def tables(draw):
+    """(batches, keys, rows): the same rows in whatever layout a producer may choose."""
+    shape = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
+    dtype = np.dtype(draw(st.sampled_from("bool int8 uint16 int32 int64 float32 float64 datetime64[s]".split())))
+    layouts = [draw(st.sampled_from(["+w", "+l", "+L"])) for _ in shape]
+    counts = draw(st.lists(st.integers(0, 9), min_size=1, max_size=4))
+    total = sum(counts)
+    rows = rows_for(total, shape, dtype, start=draw(st.integers(0, 50)))
+    keys = np.arange(total) * 3 - 10
+    batches, first = [], 0
+    for count in counts:
+        before, after, inner = (draw(st.integers(0, 11)) for _ in range(3))
+        row = laid_out(rows[first : first + count], layouts, before, inner, draw(st.booleans()))
+        key = padded(keys[first : first + count], before, 0)
+        row.name, key.name = "row", "key"
+        outer = draw(st.integers(0, before))  # part of the offset is the table's, part the columns' own
+        for column in (row, key):
+            column.offset, column.length = column.offset - outer, column.length + outer
+        batches.append(table(key, row, length=count, offset=outer))
+        first += count
+    return batches, keys, rows
+
+
+def padded(numbers_of: np.ndarray, before: int, after: int) -> Made:
+    """A column of plain numbers from an offset on, among rubbish."""
+    form = {"?": "b", "M": "tss:"}.get(numbers_of.dtype.char)
+    rubbish = np.ones(before, numbers_of.dtype), np.ones(after, numbers_of.dtype)
+    whole = np.concatenate((rubbish[0], numbers_of, rubbish[1]))
+    made = integers(whole.view(np.int64) if form == "tss:" else whole.view(np.uint8) if form == "b" else whole,
+                    np.int64 if form == "tss:" else np.uint8 if form == "b" else whole.dtype, "item")  # fmt: skip
+    if form == "b":
+        made.buffers = [None, bits(whole)]
+    made.format = form or made.format
+    made.length, made.offset = len(numbers_of), before
+    return made
+
+
+def laid_out(rows: np.ndarray, layouts: list[str], before: int, inner: int, unknown_nulls: bool) -> Made:
+    """A column of lists from an offset on: all valid, said by no bitmap or by one that was not counted."""
+    if rows.ndim == 1:
+        return padded(rows, before, 3)
+    count, length = rows.shape[:2]
+    items = rows.reshape(-1, *rows.shape[2:])
+    valid = bits([1] * (before + count)) if unknown_nulls else None
+    if layouts[0] == "+w":
+        child = laid_out(items, layouts[1:], before * length, inner, unknown_nulls)
+        child.offset, child.length = child.offset - before * length, child.length + before * length
+        made = Made(f"+w:{length}", count, [valid], [child])
+    else:
+        child = laid_out(items, layouts[1:], inner, inner, unknown_nulls)
+        child.offset, child.length = child.offset - inner, child.length + inner
+        places = inner + np.concatenate((np.zeros(before, int), np.arange(count + 1) * length))
+        made = Made(layouts[0], count, [valid, places.astype(np.int32 if layouts[0] == "+l" else np.int64)], [child])
+    made.offset, made.null_count = before, -1 if unknown_nulls else 0
+    return made
+
+
+class TestAnyLayout:
+    @given(tables())
+    def test_same_rows(self, drawn):
+        batches, keys, rows = drawn
+        producer = Producer(*batches)
+        shape = rows.shape[1:]
+        m = IntArrayMap.from_arrow(producer, row_shape=shape)
+        assert producer.alive == 0
+        assert m.dtype == rows.dtype
+        assert_same(m, dict(zip(keys.tolist(), rows, strict=True)))
+
+
 class TestRefused:
     """Each error names the column and the place, and the producer gets everything back."""
 
@@ -777,6 +849,9 @@ class TestRefused:
             lambda t: setattr(t.children[0], "length", 1),
             lambda t: setattr(t.children[0], "length", -5),
             lambda t: setattr(t.children[0], "offset", 2**63 - 1),
+            lambda t: setattr(t.children[0], "offset", 2**61),
+            lambda t: setattr(t.children[1], "offset", 2**55),
+            lambda t: setattr(t.children[1].children[0], "offset", 2**62),
             lambda t: setattr(t.children[0], "n_buffers", 1),
             lambda t: setattr(t.children[0], "n_buffers", 0),
             lambda t: setattr(t.children[0], "buffers", [None, None]),
