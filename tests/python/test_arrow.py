@@ -1088,6 +1088,8 @@ class TestPyarrow:
 class TestPolars:
     @pytest.mark.parametrize("dtype", [each for each in DTYPES if not each.startswith("complex")])
     def test_every_dtype(self, pl, dtype):
+        if dtype == "float16" and not hasattr(pl, "Float16"):
+            pytest.skip("POLARS IS TOO OLD: it has no float16")
         m = example(dtype, (2, 2))
         for copy in (True, False):
             if dtype == "bool" and not copy:
