@@ -1,9 +1,10 @@
 # _arrow.pxd: the three structs of the Arrow C data and stream interfaces, written from their specification
 # (arrow.apache.org/docs/format/CDataInterface.html), and what _arrow.pyx needs of C to fill them. Seen by it alone.
 #
-# A hold is what keeps the memory of one record batch alive: buffers of its own, or a block hold on a map's rows. It is
-# counted, because every array of a batch may be moved and released by itself, from any thread. Nothing here knows
-# Python: the last release needs neither the GIL nor the map nor an interpreter.
+# A hold is what keeps the memory of one record batch alive: buffers of its own, and without a copy the hold of its
+# stream on the map's rows. It is counted, because every array of a batch may be moved and released by itself, from any
+# thread. Buffers need neither the GIL nor the map nor an interpreter to go. Rows need the GIL for a moment, where there
+# is one, because under it views are counted by plain instructions.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
@@ -51,12 +52,19 @@ cdef extern from * nogil:
     };
     #endif
 
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define arrow_python_ends() Py_IsFinalizing()
+    #else
+    #define arrow_python_ends() _Py_IsFinalizing()
+    #endif
+
     /* Buffers from here on lie on pages of their own, huge ones where the system has them. */
     #define ARROW_LARGE_BYTES ((size_t)1 << 20)
 
     typedef struct arrow_hold {
         _Atomic size_t references;
-        iam_rows *rows; /* a block hold, or NULL */
+        struct arrow_hold *parent; /* that of the stream, which holds the rows, or NULL */
+        iam_rows *rows;            /* a block hold, or NULL */
         struct {
             void *block;
             size_t bytes;
@@ -71,7 +79,26 @@ cdef extern from * nogil:
         return hold;
     }
     static inline void hold_take(arrow_hold *hold) { hold->references++; }
-    static inline void hold_drop(arrow_hold *hold)
+    /* Gives a block hold back, with the GIL in hand. A thread that asks for it while the interpreter ends would never
+     * return: the rows are left to the end of the process then. */
+    static void rows_let_go(iam_rows *rows)
+    {
+    #ifdef Py_GIL_DISABLED
+        iam_blocks_release(rows);
+    #else
+        PyGILState_STATE before;
+        if (!Py_IsInitialized() || PyGILState_Check()) {
+            iam_blocks_release(rows);
+            return;
+        }
+        if (arrow_python_ends())
+            return;
+        before = PyGILState_Ensure();
+        iam_blocks_release(rows);
+        PyGILState_Release(before);
+    #endif
+    }
+    static void hold_drop(arrow_hold *hold)
     {
         if (hold == NULL || --hold->references != 0)
             return;
@@ -82,7 +109,8 @@ cdef extern from * nogil:
                 free(hold->owned[i].block);
         }
         if (hold->rows != NULL)
-            iam_blocks_release(hold->rows);
+            rows_let_go(hold->rows);
+        hold_drop(hold->parent);
         free(hold);
     }
     /* Memory that goes with the hold, aligned and padded to the 64 bytes that Arrow recommends; NULL: no memory. */
@@ -204,6 +232,7 @@ cdef extern from * nogil:
         void *private_data
 
     ctypedef struct arrow_hold:
+        arrow_hold *parent
         iam_rows *rows
     arrow_hold *hold_create()
     void hold_take(arrow_hold *hold)

@@ -6,9 +6,9 @@ Above it: arrow.py, which knows what Arrow calls our dtypes. Below it: _owner.py
 structs and what keeps their memory alive are in _arrow.pxd; the way in is _producer.pyx.
 
 All that a stream gives is made when it is asked for, as one call on the map under its shared lock. From then on it
-knows no map and no Python: its callbacks run and are released anywhere, on any thread, with or without the GIL, also
-when the interpreter is gone. A batch is a block of the map without its absent rows (a copy), or a run of present rows
-where they lie (zero-copy: it holds the storage as blocks() does).
+knows no map and no Python object: its callbacks run and are released anywhere, on any thread, with or without the GIL.
+A batch is a block of the map without its absent rows (a copy), or a run of present rows where they lie (zero-copy: its
+stream holds the storage as blocks() does).
 """
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New
@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memmove, memset, strlen
 
 from intarraymap._core cimport *
 from intarraymap._exact cimport is_exact
-from intarraymap._owner cimport READ, WHOLE_MAP, Owner, PyThreadState
+from intarraymap._owner cimport READ, WHOLE_MAP, Owner, PyThreadState, lock, unlock
 
 import numpy as np
 
@@ -191,6 +191,7 @@ cdef struct Batch:
 
 cdef struct Stream:
     ArrowSchema schema
+    arrow_hold *rows  # on the storage of the map, or NULL
     Batch *batches
     size_t batch_room
     size_t batch_count
@@ -252,6 +253,7 @@ cdef void drop_stream(Stream *mine) noexcept nogil:
     cdef size_t at
     for at in range(mine.batch_count):
         hold_drop(mine.batches[at].hold)
+    hold_drop(mine.rows)
     free(mine.batches)
     if mine.schema.release != NULL:
         mine.schema.release(&mine.schema)
@@ -405,8 +407,8 @@ cdef int show_block(const iam_map *map, const iam_block *block, size_t row_bytes
         if batch == NULL:
             error = ENOMEM
             break
-        iam_blocks_take(map)
-        batch.hold.rows = iam_map_rows(map)
+        hold_take(mine.rows)
+        batch.hold.parent = mine.rows
         batch.row_count = end - begin
         batch.items = <const char *>block.rows + begin * row_bytes
         batch.keys = keys + begin
@@ -455,6 +457,24 @@ cdef int fill_stream(const iam_map *map, bint copy, size_t row_bytes, iam_kind k
     return 0
 
 
+cdef int hold_rows(Owner owner, Stream *mine) except -1:
+    """With the GIL: the stream holds the rows that the map has now. clear() may give it others right afterwards."""
+    cdef arrow_hold *hold = hold_create()
+    if hold == NULL:
+        raise MemoryError("an Arrow stream: out of memory")
+    try:
+        lock(owner, False)
+    except BaseException:
+        hold_drop(hold)
+        raise
+    iam_blocks_take(owner.map)
+    hold.rows = iam_map_rows(owner.map)
+    unlock(owner)
+    hold_drop(mine.rows)
+    mine.rows = hold
+    return 0
+
+
 def map_stream(Owner owner not None, tuple described not None, bint copy, bint must_show):
     """The capsule that ``__arrow_c_stream__`` returns: a batch for each block (copy) or run of rows (no copy).
 
@@ -462,22 +482,34 @@ def map_stream(Owner owner not None, tuple described not None, bint copy, bint m
     """
     cdef PyThreadState *thread
     cdef Stream *mine
-    cdef int error
+    cdef int error = 0
+    cdef bint is_same
     if owner.kind == IAM_BOOL and not copy:
         raise BufferError("Arrow packs bool in bits: rows of bool can't be handed over without a copy")
     parts = 2 if owner.kind == IAM_COMPLEX64 or owner.kind == IAM_COMPLEX128 else 0
     mine = new_stream(described, owner.row_items, parts)
     try:
-        owner.begin(READ, WHOLE_MAP, &thread)
-        if not copy and not must_show:
-            copy = is_scattered(owner.map)
-        error = fill_stream(owner.map, copy, owner.row_bytes, owner.kind, owner.row_items, owner.is_read_only, mine)
-        owner.end(READ, thread)
+        while True:
+            if not copy:
+                hold_rows(owner, mine)
+            owner.begin(READ, WHOLE_MAP, &thread)
+            is_same = mine.rows == NULL or mine.rows.rows == iam_map_rows(owner.map)
+            if is_same:
+                if not copy and not must_show:
+                    copy = is_scattered(owner.map)
+                error = fill_stream(owner.map, copy, owner.row_bytes, owner.kind, owner.row_items, owner.is_read_only,
+                                    mine)
+            owner.end(READ, thread)
+            if is_same:
+                break
         if error != 0:
             raise MemoryError("an Arrow stream: out of memory")
     except BaseException:
         drop_stream(mine)
         raise
+    if copy:
+        hold_drop(mine.rows)
+        mine.rows = NULL
     return stream_capsule(mine)
 
 
