@@ -33,7 +33,7 @@ BUILD = ROOT / "build" / "test"
 ENVIRONMENT = ROOT / "build" / "venv-test"
 BIN = ENVIRONMENT / "bin"
 CHECKED = BUILD / "checked"  # the package as a checked build, put in front of the release build by PYTHONPATH
-GROUPS = ("build", "test", "lint", "types")
+GROUPS = ("build", "test", "exchange", "lint", "types")
 WORKERS = min(os.cpu_count() or 1, 4)  # of pytest; more would starve the tests of threads
 # Not run again in the checked build: large maps (a check walks all of the map), and what ends above the core.
 UNCHECKED = ("test_floods.py", "test_memory.py", "test_keys.py", "test_rows.py", "test_ops.py", "test_floors.py")
@@ -222,7 +222,7 @@ def python_checked() -> Light:
 
 
 def docs() -> Light:
-    """Every example in README.md, DESIGN.md and in docstrings, against the release build."""
+    """Every example in README.md, DESIGN.md, docs/how-to and in docstrings, against the release build."""
     return pytest("docs", "tests/docs")
 
 
