@@ -16,6 +16,8 @@ void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t
     segments_begin(&index->buckets, sizeof(bucket), bucket_count_max * 5 / 4 + BUCKET_SLOTS);
     /* All keys in one chain is what a degenerate hash asks for. */
     segments_begin(&index->overflow, sizeof(bucket), key_count_max / BUCKET_SLOTS + bucket_count_max);
+    index->row_limit = IAM_ROW_NONE;
+    index->chain_limit = UINT32_MAX;
     index->secret = secret;
     index->stop_the_world = stop_the_world;
 }
@@ -174,8 +176,9 @@ uint64_t table_longest_chain(const table *index)
     for (uint64_t home = 0; home < index->bucket_count; home++) {
         uint64_t length = 1;
         for (const bucket *link = table_bucket(index, home); link->overflow != BUCKET_NONE;
-             link = table_next(index, link))
-            length++;
+             link = table_next(index, link), length++)
+            if (UNLIKELY(link->overflow > index->overflow_top || length > index->chain_limit))
+                break; /* a damaged file */
         if (length > longest)
             longest = length;
     }
