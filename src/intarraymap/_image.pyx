@@ -10,7 +10,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 
 from intarraymap._core cimport *
 from intarraymap._flag cimport flag_load, flag_store
@@ -26,7 +26,7 @@ import numpy as np
 cnp.import_array()
 
 cdef enum:
-    PIECE_BYTES = 1 << 20  # written at a time
+    PIECE_BYTES = 2 << 20  # written at a time, at multiples of it: see MAPPED_HUGE
     VERIFY_BYTES = 16 << 20  # checked between two looks for signals: some milliseconds
     REASON_BYTES = 256
 
@@ -89,16 +89,24 @@ cdef iam_status write_pieces(const iam_map *map, uint64_t seed, const iam_about 
     """Under the lock, without the GIL."""
     cdef iam_save *save = NULL
     cdef c_bool ready = False
-    cdef size_t byte_count = 1
+    cdef size_t more = 1
+    cdef size_t filled = 0
+    cdef size_t piece_bytes
     cdef iam_status status = iam_save_begin(map, seed, about, &save)
     while status == IAM_OK and not ready and not flag_load(&ticket.is_cancelled):
         status = iam_save_prepare(save, &ready)
     if status == IAM_OK and ready:
         mapped_store(&ticket.total, iam_save_bytes(save))
-        while byte_count != 0 and not flag_load(&ticket.is_cancelled) and errno_out[0] == 0:
-            byte_count = iam_save_next(save, piece, PIECE_BYTES)
-            errno_out[0] = mapped_write(descriptor, piece, byte_count)
-            mapped_store(&ticket.done, ticket.done + byte_count)
+        while (more != 0 or filled != 0) and not flag_load(&ticket.is_cancelled) and errno_out[0] == 0:
+            more = iam_save_next(save, piece + filled, PIECE_BYTES + IAM_SAVE_ROOM_LEAST - filled)
+            filled += more
+            if filled < PIECE_BYTES and more != 0:
+                continue
+            piece_bytes = filled if filled < PIECE_BYTES else PIECE_BYTES
+            errno_out[0] = mapped_write(descriptor, piece, piece_bytes)
+            filled -= piece_bytes
+            memmove(piece, piece + piece_bytes, filled)
+            mapped_store(&ticket.done, ticket.done + piece_bytes)
     iam_save_end(save)
     return status
 
@@ -111,7 +119,7 @@ def write_image(Owner owner not None, int descriptor, uint64_t seed, Ticket tick
     cdef int error = 0
     cdef char *piece
     describe(owner, &about)
-    piece = <char *>malloc(PIECE_BYTES)
+    piece = <char *>malloc(PIECE_BYTES + IAM_SAVE_ROOM_LEAST)
     if piece == NULL:
         raise MemoryError
     try:

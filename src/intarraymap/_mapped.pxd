@@ -23,6 +23,10 @@ cdef extern from * nogil:
     #include <unistd.h>
 
     #define MAPPED_PAGE ((uintptr_t)4096)
+    /* A file lies in the page cache in pieces as large as those it was written in. If one is a huge page, in the file and
+     * in memory alike, the system maps it as one: lookups in a mapped map then take as long as in memory (twice as long
+     * otherwise, waiting for address translation). */
+    #define MAPPED_HUGE ((size_t)2 << 20)
     /* Mappings that can be guarded at a time; the ones beyond are as unguarded as any mmap. */
     #define GUARD_PLACES 4096
 
@@ -120,9 +124,24 @@ cdef extern from * nogil:
     static int mapped_open(int descriptor, uint64_t byte_count, bool writable, iam_mapping *mapping)
     {
         int protection = PROT_READ | (writable ? PROT_WRITE : 0);
-        void *bytes = mmap(NULL, byte_count, protection, writable ? MAP_PRIVATE : MAP_SHARED, descriptor, 0);
-        if (bytes == MAP_FAILED)
+        if (byte_count > SIZE_MAX / 4)
+            return EFBIG;
+        size_t padded = (byte_count + MAPPED_PAGE - 1) / MAPPED_PAGE * MAPPED_PAGE + MAPPED_HUGE;
+        char *range = mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (range == MAP_FAILED)
             return errno;
+        size_t before = (size_t)(-(uintptr_t)range % MAPPED_HUGE);
+        void *bytes = mmap(range + before, byte_count, protection, (writable ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED,
+                           descriptor, 0);
+        if (bytes == MAP_FAILED) {
+            int error = errno;
+            munmap(range, padded);
+            return error;
+        }
+        if (before != 0)
+            munmap(range, before);
+        if (before != MAPPED_HUGE)
+            munmap(range + padded - (MAPPED_HUGE - before), MAPPED_HUGE - before);
         mapping->bytes = bytes;
         mapping->byte_count = byte_count;
         mapping->state = (void *)(intptr_t)(guard_add(bytes, byte_count, protection) + 1);

@@ -1,10 +1,10 @@
 /* image.c: see image.h for the drawing. Reading: a map over the bytes of an image, and distrust of them.
  *
- * What is trusted when: iam_image_open checks the header alone, whose every number must follow from the counts in it, so
- * all arrays lie inside the file. From then on lookups take nothing for granted that a file can say: row numbers and
+ * What is trusted when: iam_image_open checks the header alone, whose every number must follow from the counts in it,
+ * so all arrays lie inside the file. From then on lookups take nothing for granted that a file can say: row numbers and
  * links are compared with their limits (table.h, direct.h), chains are followed IMAGE_CHAIN_MOST times, presence bits
- * beyond the last row are not seen (rows_first, iam_map_export). iam_image_verify checks all the rest. Only then may the
- * map be written to, if its pages are private.
+ * beyond the last row are not seen (rows_first, iam_map_export). iam_image_verify checks all the rest. Only then may
+ * the map be written to, if its pages are private.
  */
 #include "image.h"
 
@@ -17,7 +17,8 @@ const uint8_t image_magic[8] = {0x89, 'I', 'A', 'M', '\r', '\n', 0x1a, '\n'};
 #define ROW_ITEMS_MOST (((uint64_t)1 << 31) - 1)
 #define ROW_BYTES_MOST ((uint64_t)1 << 30)
 
-/* ---- Checksums ---------------------------------------------------------------------------------------------------- */
+/* ---- Checksums ----------------------------------------------------------------------------------------------------
+ */
 
 #define CHECKSUM_LANES 8
 #define CHECKSUM_FACTOR 0x9fb21c651e98df25u /* odd, with balanced bits: the second multiplier of rrmxmx (Evensen) */
@@ -161,8 +162,8 @@ static iam_status check_row(const image_header *header, char *reason, size_t rea
 
 static iam_status check_hash(const image_header *header, char *reason, size_t reason_bytes)
 {
-    bool direct_is_none = (header->page_log2 | header->page_low | header->page_span | header->page_count |
-                           header->linear) == 0;
+    bool direct_is_none =
+        (header->page_log2 | header->page_low | header->page_span | header->page_count | header->linear) == 0;
     if (!direct_is_none || header->index_asked == IAM_INDEX_DIRECT)
         return DAMAGED("it has both indexes");
     if (header->row_count != header->key_count)
@@ -276,8 +277,8 @@ static bool presence_ends(const image_header *header)
     return header->row_count % 64 == 0 || words[header->row_count / 64] >> (header->row_count % 64) == 0;
 }
 
-iam_status iam_image_open(const iam_mapping *mapping, uint64_t seed, iam_map **map_out, iam_about *about,
-                          char *reason, size_t reason_bytes)
+iam_status iam_image_open(const iam_mapping *mapping, uint64_t seed, iam_map **map_out, iam_about *about, char *reason,
+                          size_t reason_bytes)
 {
     CHECK((uintptr_t)mapping->bytes % LINE_BYTES == 0);
     const image_header *header = mapping->bytes;
@@ -312,7 +313,8 @@ iam_status iam_image_open(const iam_mapping *mapping, uint64_t seed, iam_map **m
     return IAM_OK;
 }
 
-/* ---- Everything checked -------------------------------------------------------------------------------------------- */
+/* ---- Everything checked --------------------------------------------------------------------------------------------
+ */
 
 iam_status iam_image_verify_blocks(const void *bytes, uint64_t *block_io, uint64_t most_bytes, char *reason,
                                    size_t reason_bytes)
@@ -333,27 +335,9 @@ iam_status iam_image_verify_blocks(const void *bytes, uint64_t *block_io, uint64
     return IAM_OK;
 }
 
-/* Chains are as short as ours and stay in the pool: the validators that follow may walk them. */
-static iam_status check_chains(const table *index, char *reason, size_t reason_bytes)
-{
-    uint64_t linked = 0;
-    for (uint64_t home = 0; home < index->bucket_count; home++) {
-        const bucket *link = table_bucket(index, home);
-        for (uint32_t length = 0; link->overflow != BUCKET_NONE; length++) {
-            if (link->overflow > index->overflow_top || length == IMAGE_CHAIN_MOST || ++linked > index->overflow_top)
-                return DAMAGED("the chain of bucket %llu leads out of the index", LONG(home));
-            link = table_next(index, link);
-        }
-    }
-    return IAM_OK;
-}
-
 iam_status iam_image_verify(const iam_map *map, char *reason, size_t reason_bytes)
 {
-    iam_status status = check_chains(&map->hash, reason, reason_bytes);
-    if (status == IAM_OK)
-        status = iam_map_validate(map, reason, reason_bytes);
-    if (status != IAM_OK)
+    if (iam_map_validate(map, reason, reason_bytes) != IAM_OK)
         return IAM_DAMAGED;
     if (map->options.kind != IAM_BOOL)
         return IAM_OK;

@@ -11,8 +11,8 @@
  *
  * Rows are those of a map without holes: row i is that of key i (hash), or pages in order of their ids (direct). The
  * index is one that the code of a live map can read as it lies:
- *  - hash: buckets as in bucket.h, row numbers below row_count, keyed by a seed of the image's own. The overflow buckets
- *    of a chain lie side by side, so links only go forward, by one.
+ *  - hash: buckets as in bucket.h, row numbers below row_count, keyed by a seed of the image's own. The overflow
+ * buckets of a chain lie side by side, so links only go forward, by one.
  *  - direct: the directory's ring as in direct.h, with direct_image_entries entries, and the page of every id.
  */
 #ifndef IAM_IMAGE_H

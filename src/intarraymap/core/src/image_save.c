@@ -1,9 +1,9 @@
 /* image_save.c: see image.h for the drawing. Writing: the bytes of an image, one piece after the other, from a map that
  * stands still. Floor 4.
  *
- * An index is built first (prepare), with a seed of its own and over rows without holes. Then the file is given out from
- * its first byte to its last, so that it can go anywhere: nothing is written twice and nothing is looked up again. Memory:
- * the new index (24 bytes a key; direct: a directory), never a copy of the rows.
+ * An index is built first (prepare), with a seed of its own and over rows without holes. Then the file is given out
+ * from its first byte to its last, so that it can go anywhere: nothing is written twice and nothing is looked up again.
+ * Memory: the new index (24 bytes a key; direct: a directory), never a copy of the rows.
  */
 #include "image.h"
 
@@ -26,14 +26,14 @@ struct iam_save {
     uint32_t *ring;                /* direct: the directory */
     segments pages;                /* direct: page of each id */
     uint64_t *sums;
-    uint64_t position; /* bytes given out */
-    uint64_t row_at;   /* rows: the one being given out, */
-    uint64_t row_done; /* how many bytes of it have been, */
-    uint64_t row_from; /* and (hash) its number in the map */
-    uint64_t key_from; /* keys: likewise */
-    uint64_t link_count;           /* overflow buckets that chains given out so far have */
-    uint64_t home;                 /* the chain being given out */
-    const bucket *link;            /* the next of its overflow buckets, or NULL: the chain of `home` has yet to begin */
+    uint64_t position;   /* bytes given out */
+    uint64_t row_at;     /* rows: the one being given out, */
+    uint64_t row_done;   /* how many bytes of it have been, */
+    uint64_t row_from;   /* and (hash) its number in the map */
+    uint64_t key_from;   /* keys: likewise */
+    uint64_t link_count; /* overflow buckets that chains given out so far have */
+    uint64_t home;       /* the chain being given out */
+    const bucket *link;  /* the next of its overflow buckets, or NULL: the chain of `home` has yet to begin */
 };
 
 static bool is_hash(const iam_save *save)
@@ -41,7 +41,8 @@ static bool is_hash(const iam_save *save)
     return save->header.index == IAM_INDEX_HASH;
 }
 
-/* ---- Preparing ---------------------------------------------------------------------------------------------------- */
+/* ---- Preparing ----------------------------------------------------------------------------------------------------
+ */
 
 iam_status iam_save_begin(const iam_map *map, uint64_t seed, const iam_about *about, iam_save **save_out)
 {
@@ -114,8 +115,7 @@ static bool begin_hash(iam_save *save)
     header->page_log2 = header->page_low = header->page_span = header->page_count = header->linear = 0;
     table_begin(&save->index, hash_begin(header->seed, 0, 0), false, header->key_count * 2 + 64);
     (void)map;
-    return header->key_count == 0 ||
-           table_reserve(&save->index, &save->memory, header->key_count, SEGMENTS_TOUCH);
+    return header->key_count == 0 || table_reserve(&save->index, &save->memory, header->key_count, SEGMENTS_TOUCH);
 }
 
 static iam_status step_hash(iam_save *save)
@@ -157,8 +157,8 @@ static iam_status step_span(iam_save *save)
         header->page_span = (save->place_top >> header->page_log2) - header->page_low + 1;
         uint64_t least = direct_bytes_of(&save->map->direct, save->map->rows, 1, header->page_span);
         bool is_possible = header->page_span != 0 && direct_may_span(header->page_span);
-        if (!is_possible || (header->index_asked == IAM_INDEX_AUTO &&
-                             !map_direct_allowed(save->map, least, header->key_count))) {
+        if (!is_possible ||
+            (header->index_asked == IAM_INDEX_AUTO && !map_direct_allowed(save->map, least, header->key_count))) {
             next_step(save, SAVE_HASH);
             return IAM_OK;
         }
@@ -257,7 +257,8 @@ uint64_t iam_save_bytes(const iam_save *save)
     return save->header.file_bytes;
 }
 
-/* ---- Rows --------------------------------------------------------------------------------------------------------- */
+/* ---- Rows ---------------------------------------------------------------------------------------------------------
+ */
 
 /* How many present rows lie side by side in the map from `number` on, at most 64; 0: it is absent. */
 static uint64_t run_of(const iam_rows *rows, uint64_t number)
@@ -329,7 +330,8 @@ static void give_rows(iam_save *save, char *out, uint64_t bytes)
     }
 }
 
-/* ---- The other sections: pieces of whole items, as sections begin at multiples of 4096 and so do pieces ----------- */
+/* ---- The other sections: pieces of whole items, as sections begin at multiples of 4096 and so do pieces -----------
+ */
 
 static void give_keys(iam_save *save, char *out, uint64_t bytes)
 {
@@ -409,7 +411,8 @@ static void give_part(iam_save *save, image_part part, uint64_t offset, char *ou
         give_pages(save, offset, out, bytes);
 }
 
-/* ---- The file, from its first byte to its last -------------------------------------------------------------------- */
+/* ---- The file, from its first byte to its last --------------------------------------------------------------------
+ */
 
 /* Bytes [position, position + bytes), which lie between the header and the checksums. */
 static void give_body(iam_save *save, char *out, uint64_t bytes)
@@ -437,8 +440,7 @@ static size_t give_sums(iam_save *save, char *out, size_t room_bytes)
 {
     const image_section *where = &save->header.sections[IMAGE_CHECKSUMS];
     uint64_t count = image_block_count(&save->header), offset = save->position - where->offset;
-    save->sums[count] =
-        image_block_checksum(save->sums, count * sizeof *save->sums, save->header.checksum, count);
+    save->sums[count] = image_block_checksum(save->sums, count * sizeof *save->sums, save->header.checksum, count);
     size_t bytes = where->bytes - offset < room_bytes ? where->bytes - offset : room_bytes;
     memcpy(out, (const char *)save->sums + offset, bytes);
     return bytes;

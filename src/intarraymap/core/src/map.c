@@ -106,6 +106,12 @@ iam_status iam_map_clear(iam_map *map)
     return IAM_OK;
 }
 
+/* All rows lie side by side and there are no holes: they can be copied as one batch. */
+static bool is_one_run(const iam_map *map)
+{
+    return map->rows->live_count == map->rows->used_count && map->rows->row_store.low_count == 0;
+}
+
 /* Adds all rows of `source` to `map`, which is empty. */
 static iam_status fill(iam_map *map, const iam_map *source)
 {
@@ -115,11 +121,18 @@ static iam_status fill(iam_map *map, const iam_map *source)
     int64_t *keys = alloc_block(&map->memory, count, sizeof *keys, false);
     if (keys == NULL)
         return IAM_NO_MEMORY;
-    iam_status status = iam_map_export(source, keys, NULL) ? map_begin_batch(map, keys, count) : IAM_DAMAGED;
+    iam_status status = iam_map_export(source, keys, NULL) ? IAM_OK : IAM_DAMAGED;
+    uint64_t from = rows_first(source->rows, 0);
+    size_t i = 0;
+    if (status == IAM_OK && is_one_run(source) && wanted(map) != IAM_INDEX_DIRECT) {
+        status = iam_map_update_many(map, keys, count, rows_at(source->rows, 0), map->row_bytes, IAM_SET);
+        i = count;
+    } else if (status == IAM_OK) {
+        status = map_begin_batch(map, keys, count);
+    }
     if (wanted(map) == IAM_INDEX_DIRECT)
         map->judged_count = IAM_ROWS_MAX; /* what the source came to hold is not too sparse for its copy */
-    uint64_t from = rows_first(source->rows, 0);
-    for (size_t i = 0; i < count && status == IAM_OK; i++) {
+    for (; i < count && status == IAM_OK; i++) {
         if (UNLIKELY(from == UINT64_MAX)) {
             status = IAM_DAMAGED; /* a mapped file that changes under us */
             break;

@@ -254,13 +254,15 @@ bool table_validate(const table *index, char *reason, size_t bytes)
     uint64_t key_count = 0, overflow_count = 0, free_count = 0;
     for (uint64_t home = 0; home < index->bucket_count; home++) {
         const bucket *link = table_bucket(index, home);
+        uint64_t length = 0;
         for (bool is_home = true;; is_home = false) {
             if (!bucket_validate(index, link, home, is_home, reason, bytes))
                 return false;
             key_count += link->slot_count;
             if (link->overflow == BUCKET_NONE)
                 break;
-            if (link->overflow > index->overflow_top || ++overflow_count > index->overflow_top) {
+            if (link->overflow > index->overflow_top || ++overflow_count > index->overflow_top ||
+                ++length > index->chain_limit) {
                 snprintf(reason, bytes, "T2: the chain of bucket %llu leaves the pool", (unsigned long long)home);
                 return false;
             }
