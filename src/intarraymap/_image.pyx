@@ -15,7 +15,7 @@ from libc.string cimport memmove, memset
 from intarraymap._core cimport *
 from intarraymap._flag cimport flag_load, flag_store
 from intarraymap._mapped cimport (
-    mapped_is_torn, mapped_load, mapped_open, mapped_release, mapped_store, mapped_write,
+    mapped_load, mapped_open, mapped_release, mapped_store, mapped_torn, mapped_write,
 )
 from intarraymap._owner cimport READ, WHOLE_MAP, Owner, PyThreadState, fail, lock, unlock
 
@@ -176,11 +176,13 @@ def open_image(Owner new not None, int descriptor, uint64_t byte_count, uint64_t
     cdef int error
     cdef iam_kind kind
     cdef iam_index asked
+    cdef const int *torn
     new._refuse_second_init()
     reason[0] = 0
     error = mapped_open(descriptor, byte_count, writable, &mapping)
     if error != 0:
         raise OSError(error, os.strerror(error))
+    torn = mapped_torn(&mapping)
     status = iam_image_open(&mapping, seed, &map, &about, reason, REASON_BYTES)
     if status != IAM_OK:
         mapped_release(mapping.state, mapping.bytes, mapping.byte_count)
@@ -198,7 +200,7 @@ def open_image(Owner new not None, int descriptor, uint64_t byte_count, uint64_t
         if copied:
             with nogil:
                 status = iam_map_copy(map, seed, &copy)
-        if mapped_is_torn(&mapping):
+        if torn != NULL and flag_load(torn):
             raise OSError("the file became shorter while it was read")
         if status != IAM_OK:
             fail(status, "loading an image")
@@ -214,6 +216,8 @@ def open_image(Owner new not None, int descriptor, uint64_t byte_count, uint64_t
         raise
     new.adopt(map, shape, dtype, kind, asked, NULL)
     new.is_read_only = not writable and not copied
+    if new.is_read_only:
+        new.torn = torn
 
 
 def read_info(int descriptor, uint64_t byte_count):

@@ -32,7 +32,7 @@ cdef extern from * nogil:
 
     static struct {
         _Atomic uintptr_t begin, end; /* begin = 0: free; end = 0: being filled in */
-        _Atomic int torn;
+        int torn;
         int protection;
     } guard_places[GUARD_PLACES];
     static _Atomic int guard_top; /* places ever used */
@@ -58,7 +58,7 @@ cdef extern from * nogil:
             if (begin == 0 || address < begin || address >= end)
                 continue;
             uintptr_t page = address & ~(MAPPED_PAGE - 1);
-            atomic_store(&guard_places[i].torn, 1);
+            __atomic_store_n(&guard_places[i].torn, 1, __ATOMIC_RELEASE);
             if (mmap((void *)page, end - page, guard_places[i].protection,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
                 break;
@@ -93,7 +93,7 @@ cdef extern from * nogil:
             uintptr_t expected = 0;
             if (!atomic_compare_exchange_strong(&guard_places[i].begin, &expected, (uintptr_t)bytes))
                 continue;
-            atomic_store(&guard_places[i].torn, 0);
+            __atomic_store_n(&guard_places[i].torn, 0, __ATOMIC_RELEASE);
             guard_places[i].protection = protection;
             atomic_store(&guard_places[i].end, ((uintptr_t)bytes + byte_count + MAPPED_PAGE - 1) & ~(MAPPED_PAGE - 1));
             for (int top = atomic_load(&guard_top);
@@ -115,9 +115,10 @@ cdef extern from * nogil:
         }
     }
 
-    static bool mapped_is_torn(const iam_mapping *mapping)
+    /* A flag that is good for as long as the mapping is; NULL: not guarded. */
+    static const int *mapped_torn(const iam_mapping *mapping)
     {
-        return mapping->state != NULL && atomic_load(&guard_places[(intptr_t)mapping->state - 1].torn) != 0;
+        return mapping->state == NULL ? NULL : &guard_places[(intptr_t)mapping->state - 1].torn;
     }
 
     /* 0 or errno. */
@@ -171,7 +172,7 @@ cdef extern from * nogil:
     }
     """
     void mapped_release(void *state, void *bytes, uint64_t byte_count)
-    bint mapped_is_torn(const iam_mapping *mapping)
+    const int *mapped_torn(const iam_mapping *mapping)
     int mapped_open(int descriptor, uint64_t byte_count, bint writable, iam_mapping *mapping)
     int mapped_write(int descriptor, const char *bytes, size_t byte_count)
     uint64_t mapped_load(const uint64_t *counter)

@@ -267,6 +267,8 @@ cdef class Owner:
 
     cdef int end(self, int purpose, PyThreadState *thread) except -1:
         end_crossing(self, purpose != READ, thread)
+        if self.torn != NULL and flag_load(self.torn) and purpose != CLOSE:
+            raise OSError("the file that this map was opened from has become shorter: a part of it is lost")
         return after_write(self) if purpose != READ else 0
 
     # -- What a map is now

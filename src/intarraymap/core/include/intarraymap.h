@@ -341,9 +341,9 @@ typedef struct iam_mapping {
     void (*release)(void *state, void *bytes, uint64_t byte_count);
 } iam_mapping;
 
-/* A map over an image: IAM_OK (it owns the mapping from now on), IAM_NO_MEMORY, or IAM_DAMAGED with the reason in words.
- * O(1): the header is checked and nothing else, so that lookups may find a damaged row, but any bytes do no harm. The
- * map must only be read. `seed` is for what it is copied or compacted to. */
+/* A map over an image: IAM_OK (it owns the mapping from now on), IAM_NO_MEMORY, or IAM_DAMAGED with the reason in
+ * words. O(1): the header is checked and nothing else, so that lookups may find a damaged row, but any bytes do no
+ * harm. The map must only be read. `seed` is for what it is copied or compacted to. */
 iam_status iam_image_open(const iam_mapping *mapping, uint64_t seed, iam_map **map_out, iam_about *about_out,
                           char *reason_out, size_t reason_bytes);
 /* Checksums of blocks from *block_io on, as many as lie in about `most_bytes`; *block_io is moved on; UINT64_MAX = that

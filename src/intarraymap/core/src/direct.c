@@ -160,9 +160,10 @@ uint64_t direct_bytes_for(const direct *index, const iam_rows *rows, const int64
 
 uint64_t direct_directory_bytes(const direct *index)
 {
-    uint64_t ring_bytes = index->ring_reserved
-                              ? (index->page_span * sizeof(uint32_t) + 2 * PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1)
-                              : (index->ring == NULL || index->ring_borrowed ? 0 : (index->ring_mask + 1) * sizeof(uint32_t));
+    uint64_t ring_bytes =
+        index->ring_reserved
+            ? (index->page_span * sizeof(uint32_t) + 2 * PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1)
+            : (index->ring == NULL || index->ring_borrowed ? 0 : (index->ring_mask + 1) * sizeof(uint32_t));
     return ring_bytes + segments_bytes(&index->page_of);
 }
 
