@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from intarraymap import coerce
 from intarraymap._batch import Batch
 from intarraymap._image import Ticket, open_image, read_info, write_image
 
-__all__ = ["Files", "file_info"]
+__all__ = ["Files", "file_info", "replacing"]
 
 D = TypeVar("D", bound=np.generic)
 Path: TypeAlias = "str | os.PathLike[str]"
@@ -81,25 +82,14 @@ class Files(Batch[D]):
         """
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        target = os.path.realpath(_text(path))
         row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=object))
         in_thread = progress is not None or self._stats()["count"] * (row_bytes + 32) >= LARGE_BYTES
-        temporary, descriptor = _create_beside(target)
-        try:
-            try:
-                ticket = Ticket()
-                if in_thread:
-                    _write_in_thread(self, descriptor, ticket, progress)
-                else:
-                    write_image(self, descriptor, coerce.fresh_seed(), ticket)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        _sync_folder(os.path.dirname(target))
+        with replacing(path) as descriptor:
+            ticket = Ticket()
+            if in_thread:
+                _write_in_thread(self, descriptor, ticket, progress)
+            else:
+                write_image(self, descriptor, coerce.fresh_seed(), ticket)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -143,9 +133,7 @@ class Files(Batch[D]):
         return _opened(cls, path, blocks=True, whole=True, writable=False, copied=True)
 
     @classmethod
-    def open(
-        cls, path: Path, *, verify: Literal["header", "full"] = "header", mode: Literal["r", "c"] = "r"
-    ) -> Self:
+    def open(cls, path: Path, *, verify: Literal["header", "full"] = "header", mode: Literal["r", "c"] = "r") -> Self:
         """Open a file that `save` wrote, without reading it: its pages are the map.
 
         Parameters
@@ -269,6 +257,27 @@ def _refuse_irregular(status: os.stat_result, text: str) -> None:
 
 
 # ---- Writing --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[int]:
+    """A descriptor to write to; at the end of the block what was written is at `path`, whole and on the disk.
+
+    If the block raises, or anything else fails, what was at `path` is as before and nothing is left beside it.
+    """
+    target = os.path.realpath(_text(path))
+    temporary, descriptor = _create_beside(target)
+    try:
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_folder(os.path.dirname(target))
 
 
 def _create_beside(target: str) -> tuple[str, int]:

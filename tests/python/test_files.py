@@ -675,7 +675,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def golden_maps() -> dict[str, IntArrayMap]:
-    """What the files in golden/ hold. They were written by version 0.1.0 and are loaded for ever: never write them anew."""
+    """What the files in golden/ hold. Written by version 0.1.0, loaded for ever: never write them anew."""
     hash_map = IntArrayMap((2,), "float32", index="hash")
     for i in range(90):
         hash_map[(i * 0x9E3779B97F4A7C15 + 7) % 2**64 - 2**63] = [i, -i / 2]

@@ -66,7 +66,11 @@ PYTHON_FLOORS = {
     "mapping": 6.1,
     "files": 6.0,
     "arrow": 7.0,
+    "convert": 7.0,
+    "terminal": 4.0,
+    "cli": 7.1,
     "__init__": 8.0,
+    "__main__": 8.0,
 }
 LINES_MOST = 600
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -189,7 +189,7 @@ def test_flipped_bytes(image, source):
     """All of the header that means something, and a sample of the rest. (tests/core/test_image.c flips all bytes.)"""
     size = len(image.data)
     chance = random.Random(3)
-    places = [*range(0, 300), *chance.sample(range(300, size), 100), *range(size - 16, size)]
+    places = [*range(300), *chance.sample(range(300, size), 100), *range(size - 16, size)]
     whole = bytes(image.data)
     for place in places:
         image.data[place] ^= 1 << chance.randrange(8)
@@ -227,7 +227,27 @@ def test_one_row_is_shown_damaged_or_refused(image, source):
 
 # ---- Lies in the header ----------------------------------------------------------------------------------------------
 
-LIES = [0, 1, 2, 3, 8, 63, 64, 65, 300, 4096, 2**16, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1, 2**32, 2**40, 2**63, 2**64 - 1]
+LIES = [
+    0,
+    1,
+    2,
+    3,
+    8,
+    63,
+    64,
+    65,
+    300,
+    4096,
+    2**16,
+    2**31 - 1,
+    2**31,
+    2**32 - 2,
+    2**32 - 1,
+    2**32,
+    2**40,
+    2**63,
+    2**64 - 1,
+]
 
 
 def test_lying_headers(image, source):
@@ -271,7 +291,14 @@ def test_lying_sections(image, source):
     whole = bytes(image.data)
     sections = {name: image.section(name) for name in PARTS}
     for place, name in enumerate(PARTS):
-        for lie in ((0, 0), (4096, 4096), (8192, sections[name][1]), (2**63, 8), (sections[name][0] + 8, 8), (2**64 - 8, 16)):
+        for lie in (
+            (0, 0),
+            (4096, 4096),
+            (8192, sections[name][1]),
+            (2**63, 8),
+            (sections[name][0] + 8, 8),
+            (2**64 - 8, 16),
+        ):
             if lie == sections[name]:
                 continue
             struct.pack_into("<QQ", image.data, 144 + 16 * place, *lie)
