@@ -17,7 +17,7 @@ from intarraymap._flag cimport flag_load, flag_store
 from intarraymap._mapped cimport (
     mapped_load, mapped_open, mapped_release, mapped_store, mapped_torn, mapped_write,
 )
-from intarraymap._owner cimport READ, WHOLE_MAP, Owner, PyThreadState, fail, lock, unlock
+from intarraymap._owner cimport READ, WHOLE_MAP, Owner, PyThreadState, fail
 
 import os
 
@@ -244,7 +244,7 @@ def read_info(int descriptor, uint64_t byte_count):
 
 
 def fill(Owner owner not None):
-    """How full the index is: counts[k] = home buckets with k keys (hash), pages of which k / 32 are present (direct)."""
+    """How full the index is: counts[k] = home buckets with k keys (hash), pages with k / 32 of their rows (direct)."""
     cdef uint64_t counts[33]
     cdef PyThreadState *thread
     owner.begin(READ, WHOLE_MAP, &thread)

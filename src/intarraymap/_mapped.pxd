@@ -1,10 +1,10 @@
-# _mapped.pxd: the system's side of files: writing to a descriptor, mapping a file, and what happens when a mapped file is
-# truncated by somebody else. Seen by _image.pyx alone.
+# _mapped.pxd: the system's side of files: writing to a descriptor, mapping a file, and what happens when a mapped file
+# is truncated by somebody else. Seen by _image.pyx alone.
 #
 # A page of a mapping beyond the end of its file raises SIGBUS. The guard knows our mappings: on a fault inside one it
 # puts pages of zeros from there to the mapping's end and marks it torn, so that the reader goes on, finds keys missing
-# or rows of zeros, and the call reports it. Any other SIGBUS goes to whoever handled it before. The guard is put in place
-# when the first file is opened, and again whenever it is found to have been replaced.
+# or rows of zeros, and a batch then says so (one key: it does not). Any other SIGBUS goes to whoever handled it before.
+# The guard is put in place when the first file is opened, and again whenever it is found to have been replaced.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 
@@ -23,9 +23,9 @@ cdef extern from * nogil:
     #include <unistd.h>
 
     #define MAPPED_PAGE ((uintptr_t)4096)
-    /* A file lies in the page cache in pieces as large as those it was written in. If one is a huge page, in the file and
-     * in memory alike, the system maps it as one: lookups in a mapped map then take as long as in memory (twice as long
-     * otherwise, waiting for address translation). */
+    /* A file lies in the page cache in pieces as large as those it was written in. If one is a huge page, in the file
+     * and in memory alike, the system maps it as one: lookups in a mapped map then take as long as in memory (twice as
+     * long otherwise, waiting for address translation). */
     #define MAPPED_HUGE ((size_t)2 << 20)
     /* Mappings that can be guarded at a time; the ones beyond are as unguarded as any mmap. */
     #define GUARD_PLACES 4096

@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -200,13 +201,10 @@ def _write_arrow(file: Any, kind: str, keys: Any, rows: Any, progress: Progress 
 
 def _arrow() -> Any:
     try:
-        import pyarrow
+        return import_module("pyarrow")
     except ImportError:
         raise ImportError("Parquet and Feather need pyarrow: pip install pyarrow") from None
-    return pyarrow
 
 
 def _parquet() -> Any:
-    import pyarrow.parquet
-
-    return pyarrow.parquet
+    return import_module("pyarrow.parquet")

@@ -25,10 +25,10 @@ from intarraymap._image import Ticket, open_image, read_info, write_image
 __all__ = ["Files", "file_info", "replacing"]
 
 D = TypeVar("D", bound=np.generic)
-Path: TypeAlias = "str | os.PathLike[str]"
+Path: TypeAlias = str | os.PathLike[str]
 
 if TYPE_CHECKING:
-    Progress: TypeAlias = Callable[[int, int], object]
+    _Progress: TypeAlias = Callable[[int, int], object]
 
 #: A map at least this large is written in a thread of its own, so that Ctrl-C and `progress` need not wait for it.
 LARGE_BYTES = 16 << 20
@@ -41,7 +41,7 @@ class Files(Batch[D]):
 
     __slots__ = ()
 
-    def save(self, path: Path, *, progress: Progress | None = None) -> None:
+    def save(self, path: Path, *, progress: _Progress | None = None) -> None:
         """Write the map to a file, which `load` and `open` read.
 
         Parameters
@@ -130,7 +130,9 @@ class Files(Batch[D]):
         >>> m[3]
         array([1, 2])
         """
-        return _opened(cls, path, blocks=True, whole=True, writable=False, copied=True)
+        new = cls.__new__(cls)
+        _open_into(new, path, blocks=True, whole=True, writable=False, copied=True)
+        return new
 
     @classmethod
     def open(cls, path: Path, *, verify: Literal["header", "full"] = "header", mode: Literal["r", "c"] = "r") -> Self:
@@ -190,7 +192,9 @@ class Files(Batch[D]):
         if mode not in ("r", "c"):
             raise ValueError(f'mode must be "r" or "c", not {mode!r:.40}')
         full, writable = verify == "full", mode == "c"
-        return _opened(cls, path, blocks=full, whole=full or writable, writable=writable, copied=False)
+        new = cls.__new__(cls)
+        _open_into(new, path, blocks=full, whole=full or writable, writable=writable, copied=False)
+        return new
 
 
 def file_info(path: Path) -> dict[str, int]:
@@ -207,10 +211,9 @@ def file_info(path: Path) -> dict[str, int]:
 # ---- Reading --------------------------------------------------------------------------------------------------------
 
 
-def _opened(kind: Any, path: Path, *, blocks: bool, whole: bool, writable: bool, copied: bool) -> Any:
+def _open_into(new: Batch[Any], path: Path, *, blocks: bool, whole: bool, writable: bool, copied: bool) -> None:
     descriptor, byte_count = _open_regular(path)
     try:
-        new = kind.__new__(kind)
         open_image(new, descriptor, byte_count, coerce.fresh_seed(), blocks, whole, writable, copied)
     except ValueError as error:
         raise _not_an_image(path, error) from None
@@ -218,7 +221,6 @@ def _opened(kind: Any, path: Path, *, blocks: bool, whole: bool, writable: bool,
         raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
     finally:
         os.close(descriptor)
-    return new
 
 
 def _not_an_image(path: Path, error: ValueError) -> ValueError:
@@ -305,7 +307,7 @@ def _create_beside(target: str) -> tuple[str, int]:
         return temporary, descriptor
 
 
-def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progress: Progress | None) -> None:
+def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progress: _Progress | None) -> None:
     """Whoever calls `progress`, or is interrupted, holds no lock: the thread that holds it runs no Python meanwhile."""
     failures: list[BaseException] = []
     is_over = threading.Event()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 __all__ = ["bar", "bytes_text", "progress_bar", "show_table"]
@@ -56,29 +57,26 @@ def _is_for_people(stream: Any) -> bool:
     return bool(stream.isatty())
 
 
-def _rich() -> Any:
-    """The package, or None where it is not installed."""
+def _rich(room: str) -> Any:
+    """A module of rich, or None where it is not installed."""
     try:
-        import rich
+        return import_module(f"rich.{room}")
     except ImportError:
         return None
-    return rich
 
 
 def show_table(title: str, rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> None:
     """Rows of words under a title; the first column is to the left, the others to the right."""
-    if _rich() is not None and _is_for_people(sys.stdout):
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(show_header=bool(headers), box=None, pad_edge=False)
+    tables = _rich("table")
+    if tables is not None and _is_for_people(sys.stdout):
+        escape = _rich("markup").escape
+        table = tables.Table(show_header=bool(headers), box=None, pad_edge=False)
         for place in range(max(len(row) for row in [headers, *rows])):
             name = headers[place] if place < len(headers) else ""
             table.add_column(escape(name), justify="left" if place == 0 or not headers else "right")
         for row in rows:
             table.add_row(*[escape(word) for word in row])
-        console = Console(highlight=False)
+        console = _rich("console").Console(highlight=False)
         console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
         console.print(table)
         return
@@ -99,15 +97,12 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     if not _is_for_people(sys.stderr):
         yield lambda done, total: None
         return
-    rich = _rich()
-    if rich is None:
+    bars = _rich("progress")
+    if bars is None:
         yield _plain_progress(label)
         print(file=sys.stderr)
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with bars.Progress(console=_rich("console").Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

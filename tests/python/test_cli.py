@@ -44,7 +44,7 @@ def run(capsys):
 def looks(request, monkeypatch):
     """With rich and without it."""
     if request.param == "plain":
-        monkeypatch.setattr(terminal, "_rich", lambda: None)
+        monkeypatch.setattr(terminal, "_rich", lambda room: None)
     else:
         pytest.importorskip("rich")
         monkeypatch.setattr(terminal, "_is_for_people", lambda stream: True)

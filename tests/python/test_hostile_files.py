@@ -65,7 +65,7 @@ def read_all(m: IntArrayMap) -> None:
     """Everything that reads. Answers may be wrong, errors are the documented ones, and it ends."""
     keys = []
     calls = [
-        lambda: keys.extend(k for k, _ in zip(m, range(5000))),
+        lambda: keys.extend(k for k, _ in zip(m, range(5000), strict=False)),
         lambda: len(m),
         lambda: repr(m),
         lambda: m.stats(),
