@@ -102,3 +102,62 @@ class Image:
         path = self.path if path is None else path
         path.write_bytes(self.data)
         return path
+
+
+def find(image: Image, key: int) -> bytes | None:
+    """The row of a key, by docs/format.md alone."""
+    row = _find_hash(image, key) if image.get("index") == 1 else _find_direct(image, key)
+    if row is None:
+        return None
+    size = image.get("row_bytes")
+    start = image.section("rows")[0] + row * size
+    return bytes(image.data[start : start + size])
+
+
+def _find_direct(image: Image, key: int) -> int | None:
+    place = (key & MASK) ^ 2**63
+    page, offset = divmod(place, 2 ** image.get("page_log2"))
+    if not image.get("page_low") <= page < image.get("page_low") + image.get("page_span"):
+        return None
+    directory = image.part("directory", "<u4")
+    entry = int(directory[page & (len(directory) - 1)])
+    if entry == 0:
+        return None
+    assert image.part("pages", "<u8")[entry - 1] == page
+    row = (entry - 1) * 2 ** image.get("page_log2") + offset
+    return row if int(image.part("presence", "<u8")[row // 64]) >> row % 64 & 1 else None
+
+
+def _find_hash(image: Image, key: int) -> int | None:
+    count = image.get("bucket_count")
+    if count == 0:
+        return None
+    state = image.get("seed")
+    secret = []
+    for _ in range(2):
+        state = (state + STEP) & MASK
+        mixed = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & MASK
+        mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & MASK
+        secret.append(mixed ^ mixed >> 31)
+    first, second = secret[0], secret[1] | 1
+
+    def fold(a: int, b: int) -> int:
+        return (a * b & MASK) ^ (a * b >> 64)
+
+    hashed = fold(fold((key & MASK) ^ first, second) ^ first, STEP ^ second)
+    tophash = hashed >> 56
+    tophash += 5 * (tophash < 5)
+    level = 1 << (count.bit_length() - 1)
+    home = hashed & (2 * level - 1)
+    home -= level * (home >= count)
+    bucket = image.part("buckets", "u1").reshape(-1, 128)[home]
+    for _ in range(17):
+        link, used = bucket[8:16].view("<u4").tolist()
+        rows = [*bucket[16:32].view("<u4").tolist(), *bucket[96:112].view("<u4").tolist()]
+        for slot, there in enumerate(bucket[32:96].view("<i8").tolist()[:used]):
+            if bucket[slot] == tophash and there == key:
+                return rows[slot]
+        if link == 0:
+            return None
+        bucket = image.part("overflow", "u1").reshape(-1, 128)[link - 1]
+    raise AssertionError("a chain is too long")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from images import Image
+from images import Image, find
 from model import DTYPES, FAR_KEY, KEY_MAX, KEY_MIN, assert_same, rows_for
 
 from intarraymap import IntArrayMap
@@ -158,6 +158,21 @@ def test_copies_and_pickles_of_opened_maps_are_independent(path):
         new._check()
     m.update(IntArrayMap.open(path))
     assert m == IntArrayMap.open(path)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 100, 5000])
+@pytest.mark.parametrize("index", ["hash", "direct", "auto"])
+def test_a_reader_made_from_the_description_alone(index, count, path):
+    """docs/format.md is enough to find any row, and its checksums are those in the file."""
+    keys = scattered(count) if index != "direct" else np.arange(-50, count - 50)
+    m = IntArrayMap.from_arrays(keys, rows_for(count), index=index)
+    m.delete_many(keys[::9])
+    m.save(path)
+    image = Image(path)
+    for key in [*keys[:300].tolist(), 3**37, -1, KEY_MIN, KEY_MAX]:
+        assert find(image, key) == (m[key].tobytes() if key in m else None)
+    before = bytes(image.data)
+    assert image.seal().data == before
 
 
 def test_the_seed_is_not_in_the_file(path):

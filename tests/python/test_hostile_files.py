@@ -478,7 +478,8 @@ def test_other_bus_errors_go_where_they_went(tmp_path):
     path = tmp_path / "map.iam"
     build("hash").save(path)
     code = """
-        import faulthandler, mmap
+        import faulthandler, mmap, resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.{}()
         from intarraymap import IntArrayMap
         m = IntArrayMap.open({!r})
