@@ -1,4 +1,4 @@
-"""Files: `python -m bench files`. Saving, loading, opening; lookups in a mapped map against one in memory; shared pages.
+"""Files: `python -m bench files`. Save, load, open; lookups in a mapped map against one in memory; shared pages.
 
 Everyone writes the same rows to the same folder and syncs the file; what is loaded must answer a first lookup. All play
 every round, in rotating order; figures are medians with (min–max). Files are in the page cache when they are read.
@@ -185,8 +185,9 @@ def sharing(path, found):
     for reader in readers:
         reader.communicate("\n")
     size = path.stat().st_size / 1e6
-    print(f"two readers of {size:.1f} MB: {total[0] / 1e3:.1f} MB mapped in all, {total[1] / 1e3:.1f} MB of memory in all")
-    found.append({"what": "two readers", "file_mb": size, "rss_mb": total[0] / 1e3, "pss_mb": total[1] / 1e3})
+    mapped, taken = (kilobytes / 1e3 for kilobytes in total)
+    print(f"two readers of {size:.1f} MB: {mapped:.1f} MB mapped in all, {taken:.1f} MB of memory in all")
+    found.append({"what": "two readers", "file_mb": size, "rss_mb": mapped, "pss_mb": taken})
 
 
 def run(arguments):

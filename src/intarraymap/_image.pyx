@@ -19,6 +19,7 @@ from intarraymap._mapped cimport (
 )
 from intarraymap._owner cimport READ, WHOLE_MAP, Owner, PyThreadState, fail
 
+import errno
 import os
 
 import numpy as np
@@ -141,6 +142,12 @@ cdef object reject(char *reason):
     return ValueError((<bytes>reason).decode("utf-8", "replace"))
 
 
+cdef object refused(int error):
+    if error == errno.ENOMEM:
+        return MemoryError("there are no addresses left to map the file to")
+    return OSError(error, os.strerror(error))
+
+
 cdef int verify_all(iam_map *map, const iam_mapping *mapping, bint blocks) except -1:
     """Signals are looked for in between: nobody else knows the map yet."""
     cdef char reason[REASON_BYTES]
@@ -181,7 +188,7 @@ def open_image(Owner new not None, int descriptor, uint64_t byte_count, uint64_t
     reason[0] = 0
     error = mapped_open(descriptor, byte_count, writable, &mapping)
     if error != 0:
-        raise OSError(error, os.strerror(error))
+        raise refused(error)
     torn = mapped_torn(&mapping)
     status = iam_image_open(&mapping, seed, &map, &about, reason, REASON_BYTES)
     if status != IAM_OK:
@@ -230,7 +237,7 @@ def read_info(int descriptor, uint64_t byte_count):
     cdef iam_status status
     cdef int error = mapped_open(descriptor, byte_count, False, &mapping)
     if error != 0:
-        raise OSError(error, os.strerror(error))
+        raise refused(error)
     reason[0] = 0
     status = iam_image_open(&mapping, 0, &map, &about, reason, REASON_BYTES)
     if status != IAM_OK:

@@ -677,6 +677,22 @@ def test_memory_is_not_the_maps_own(path):
     assert stats.count == 100_000 and stats.load > 5
 
 
+def test_no_addresses_left(path, run_child):
+    IntArrayMap.fromkeys(range(100_000), np.zeros(100)).save(path)
+    out = run_child(f"""
+        import resource
+        from intarraymap import IntArrayMap
+        used = int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20),) * 2)
+        for call in (IntArrayMap.load, IntArrayMap.open):
+            try:
+                call({str(path)!r})
+            except MemoryError as error:
+                print("refused")
+    """)
+    assert out.split() == ["refused"] * 2
+
+
 def test_init_once(path):
     small().save(path)
     m = IntArrayMap.open(path)
