@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from importlib import import_module
 
 # One thread each, said before anyone is imported.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_NUM_THREADS"):
@@ -94,6 +95,7 @@ def main():
     natives.add_argument("--keys", nargs="+", type=int, metavar="COUNT")
     natives.add_argument("--rounds", type=int, metavar="COUNT", help="interleaved rounds (9)")
     natives.set_defaults(do=native)
+    import_module(".files", __package__).register(commands)
     arguments = parser.parse_args()
     return arguments.do(arguments)
 

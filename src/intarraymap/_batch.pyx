@@ -271,6 +271,7 @@ cdef class Batch(Owner):
         cdef cnp.ndarray keys, rows
         cdef void *keys_out
         cdef void *rows_out
+        cdef bint is_whole = True
         lock(self, False)
         count = iam_map_count(self.map)
         unlock(self)
@@ -282,8 +283,10 @@ cdef class Batch(Owner):
             self.begin(READ, count, &thread)
             count = iam_map_count(self.map)
             if count <= room:
-                iam_map_export(self.map, <int64_t *>keys_out, rows_out)
+                is_whole = iam_map_export(self.map, <int64_t *>keys_out, rows_out)
             self.end(READ, thread)
+            if not is_whole:
+                fail(IAM_DAMAGED, "reading all rows")
             if count <= room:
                 return (keys, rows) if count == room else (keys[:count].copy(), rows[:count].copy())
             count += count // 64  # keys come faster than we allocate: ask for a little more

@@ -18,6 +18,7 @@ cdef extern from "intarraymap.h" nogil:
         IAM_LOCKED
         IAM_FORKED
         IAM_BROKEN
+        IAM_DAMAGED
 
     uint32_t IAM_ROWS_MAX
 
@@ -146,6 +147,8 @@ cdef extern from "intarraymap.h" nogil:
 
     uint64_t iam_map_count(const iam_map *map)
     iam_index iam_map_index(const iam_map *map)
+    iam_index iam_map_index_asked(const iam_map *map)
+    iam_kind iam_map_kind(const iam_map *map)
     uint64_t iam_map_bytes(const iam_map *map)
     uint64_t iam_map_allocations(const iam_map *map)
     uint64_t iam_map_version(const iam_map *map)
@@ -210,7 +213,51 @@ cdef extern from "intarraymap.h" nogil:
     void iam_map_delete_many(iam_map *map, const int64_t *keys, size_t count, uint8_t *removed_out)
     iam_status iam_map_pop_many(iam_map *map, const int64_t *keys, size_t count, void *rows_out,
                                 const void *defaults, size_t default_stride, iam_missing *missing_out)
-    void iam_map_export(const iam_map *map, int64_t *keys_out, void *rows_out)
+    c_bool iam_map_export(const iam_map *map, int64_t *keys_out, void *rows_out)
+
+    size_t IAM_IMAGE_AXES
+    size_t IAM_SAVE_ROOM_LEAST
+
+    ctypedef struct iam_about:
+        uint32_t axis_count
+        uint64_t axes[64]
+        uint64_t time_multiple
+        char time_unit[8]
+
+    ctypedef struct iam_save:
+        pass
+
+    iam_status iam_save_begin(const iam_map *map, uint64_t seed, const iam_about *about, iam_save **save_out)
+    iam_status iam_save_prepare(iam_save *save, c_bool *ready_out)
+    uint64_t iam_save_bytes(const iam_save *save)
+    size_t iam_save_next(iam_save *save, void *out, size_t room_bytes)
+    void iam_save_end(iam_save *save)
+
+    ctypedef struct iam_mapping:
+        void *state
+        void *bytes
+        uint64_t byte_count
+        void (*release)(void *state, void *bytes, uint64_t byte_count) noexcept nogil
+
+    ctypedef struct iam_image_info:
+        uint32_t version
+        uint64_t file_bytes
+        uint64_t bytes_rows
+        uint64_t bytes_keys
+        uint64_t bytes_presence
+        uint64_t bytes_buckets
+        uint64_t bytes_overflow
+        uint64_t bytes_directory
+        uint64_t bytes_checksums
+
+    iam_status iam_image_open(const iam_mapping *mapping, uint64_t seed, iam_map **map_out, iam_about *about_out,
+                              char *reason_out, size_t reason_bytes)
+    iam_status iam_image_verify_blocks(const void *bytes, uint64_t *block_io, uint64_t most_bytes, char *reason_out,
+                                       size_t reason_bytes)
+    iam_status iam_image_verify(const iam_map *map, char *reason_out, size_t reason_bytes)
+    void iam_image_trust(iam_map *map)
+    void iam_image_info_read(const void *bytes, iam_image_info *info_out)
+    void iam_map_fill(const iam_map *map, uint64_t *counts_out, size_t fill_count)
 
     void *iam_result_allocate(size_t bytes)
     void iam_result_release(void *block, size_t bytes)

@@ -1,4 +1,4 @@
-# _gate.pxd: forks. The only process-wide state of the package, seen by _owner.pyx alone.
+# _gate.pxd: forks. Process-wide state (as _mapped.pxd and _result.pxd have), seen by _owner.pyx alone.
 #
 # fork_count   changes in the child of every fork, a raw C fork included: a lock that was held across it is then seen
 #              as IAM_FORKED and never waited for.

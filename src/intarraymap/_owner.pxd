@@ -83,6 +83,7 @@ cdef class Owner:
     cdef cnp.dtype row_dtype
     cdef tuple shape
     cdef failing_state *failing
+    cdef const int *torn  # opened read-only: set when its file has become shorter; else NULL
     cdef object __weakref__
 
     # Makes this new Owner the owner of a map (and of the allocator state); RuntimeError, and both are destroyed, if it

@@ -86,6 +86,8 @@ cdef int fail(iam_status status, str what) except -1:
         raise ValueError(f'{what}: index="direct" was asked for and the keys are too sparse for it')
     if status == IAM_HELD:
         raise BufferError(f"{what}: a view, a block or a scan of this map is alive")
+    if status == IAM_DAMAGED:
+        raise ValueError(f"{what}: the file that this map was opened from is damaged")
     if status == IAM_FORKED:
         raise RuntimeError("this map was being written by another thread when the process was forked")
     raise RuntimeError(f"{what}: the core answered with status {<int>status}")
@@ -270,6 +272,8 @@ cdef class Owner:
 
     cdef int end(self, int purpose, PyThreadState *thread) except -1:
         end_crossing(self, purpose != READ, thread)
+        if self.torn != NULL and flag_load(self.torn) and purpose != CLOSE:
+            raise OSError("the file that this map was opened from has become shorter: a part of it is lost")
         return after_write(self, thread != NULL) if purpose != READ else 0
 
     # -- What a map is now

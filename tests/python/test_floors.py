@@ -38,6 +38,7 @@ FLOORS = {
     "batch_write": 4.0,
     "cursor": 4.0,
     "image": 4.0,
+    "image_save": 4.1,
     "info": 4.0,
 }
 #: The two indexes never meet below the room that chooses between them.
@@ -50,6 +51,7 @@ PYTHON_FLOORS = {
     "_failing": 4.2,
     "_flag": 4.2,
     "_gate": 4.2,
+    "_mapped": 4.2,
     "_result": 4.2,
     "stats": 4.5,
     "coerce": 4.5,
@@ -58,6 +60,7 @@ PYTHON_FLOORS = {
     "_arrow": 5.1,
     "_producer": 5.2,
     "_cursor": 5.1,
+    "_image": 5.1,
     "_binding": 5.2,
     "arrow": 5.3,
     "columns": 5.4,
@@ -69,8 +72,12 @@ PYTHON_FLOORS = {
     "exchange": 6.0,
     "pickling": 6.0,
     "mapping": 6.1,
-    "files": 7.0,
+    "files": 6.0,
+    "convert": 7.0,
+    "terminal": 4.0,
+    "cli": 7.1,
     "__init__": 8.0,
+    "__main__": 8.0,
 }
 LINES_MOST = 600
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -35,6 +35,7 @@ typedef enum iam_status {
     IAM_LOCKED,        /* try_lock: somebody else holds the lock */
     IAM_FORKED,        /* try_lock: the holder was a thread of the process that this one was forked from */
     IAM_BROKEN,        /* validate: an invariant does not hold */
+    IAM_DAMAGED,       /* an image says what no map says of itself */
 } iam_status;
 
 /* Largest number of rows in a map: row numbers are uint32, the last two are marks. */
@@ -187,6 +188,9 @@ typedef struct iam_stats {
 
 uint64_t iam_map_count(const iam_map *map);
 iam_index iam_map_index(const iam_map *map);
+/* As the map was created. */
+iam_index iam_map_index_asked(const iam_map *map);
+iam_kind iam_map_kind(const iam_map *map);
 /* All memory committed, in bytes. O(1). */
 uint64_t iam_map_bytes(const iam_map *map);
 /* Requests to the allocator so far (blocks and commits of a reserved range). O(1). */
@@ -309,8 +313,73 @@ void iam_map_delete_many(iam_map *map, const int64_t *keys, size_t count, uint8_
  * IAM_MISSING and nothing is removed. May need memory (IAM_NO_MEMORY). */
 iam_status iam_map_pop_many(iam_map *map, const int64_t *keys, size_t count, void *rows_out, const void *defaults,
                             size_t default_stride, iam_missing *missing_out);
-/* All keys and rows in row order; room for iam_map_count() of each. Either may be NULL. */
-void iam_map_export(const iam_map *map, int64_t *keys_out, void *rows_out);
+/* All keys and rows in row order; room for iam_map_count() of each. Either may be NULL. false: not that many are there,
+ * which happens in the damaged image of an opened map only; no more are written. */
+bool iam_map_export(const iam_map *map, int64_t *keys_out, void *rows_out);
+
+/* ---- Images ------------------------------------------------------------------------------------------------------ */
+
+/* A map as the bytes of a file, which can be probed as they lie. docs/format.md draws them, image.h has the struct. */
+
+#define IAM_IMAGE_AXES 64
+/* What a caller (who knows arrays) puts into the header and gets back. */
+typedef struct iam_about {
+    uint32_t axis_count; /* 1 .. IAM_IMAGE_AXES */
+    uint64_t axes[IAM_IMAGE_AXES];
+    uint64_t time_multiple; /* of datetime64 and timedelta64: 25 and "us" in datetime64[25us]; 0 and "" otherwise */
+    char time_unit[8];
+} iam_about;
+
+/* Writing one: begin; prepare until it is ready; next until it gives 0 bytes; end. The map's lock is held shared from
+ * begin to the last next. `seed` is that of the image's own index: the map's is never written. begin, prepare: IAM_OK
+ * or IAM_NO_MEMORY. */
+typedef struct iam_save iam_save;
+iam_status iam_save_begin(const iam_map *map, uint64_t seed, const iam_about *about, iam_save **save_out);
+/* Some 65,536 keys more are given their place: a few milliseconds. */
+iam_status iam_save_prepare(iam_save *save, bool *ready_out);
+/* Bytes of the whole image, once it is ready. */
+uint64_t iam_save_bytes(const iam_save *save);
+/* The next bytes of the image into `out`, at most room_bytes, which are IAM_SAVE_ROOM_LEAST or more; 0 = that was
+ * all. */
+#define IAM_SAVE_ROOM_LEAST (64u << 10)
+size_t iam_save_next(iam_save *save, void *out, size_t room_bytes);
+/* NULL is fine. */
+void iam_save_end(iam_save *save);
+
+/* Memory that an opened map reads, on a page border: released when the map and its last view are gone, by whatever
+ * thread. */
+typedef struct iam_mapping {
+    void *state;
+    void *bytes;
+    uint64_t byte_count;
+    void (*release)(void *state, void *bytes, uint64_t byte_count);
+} iam_mapping;
+
+/* A map over an image: IAM_OK (it owns the mapping from now on), IAM_NO_MEMORY, or IAM_DAMAGED with the reason in
+ * words. O(1): the header is checked and nothing else, so that lookups may find a damaged row, but any bytes do no
+ * harm. The map must only be read. `seed` is for what it is copied or compacted to. */
+iam_status iam_image_open(const iam_mapping *mapping, uint64_t seed, iam_map **map_out, iam_about *about_out,
+                          char *reason_out, size_t reason_bytes);
+/* Checksums of blocks from *block_io on, as many as lie in about `most_bytes`; *block_io is moved on; UINT64_MAX = that
+ * was all. The bytes are those of an image that iam_image_open has accepted. IAM_OK or IAM_DAMAGED. */
+iam_status iam_image_verify_blocks(const void *bytes, uint64_t *block_io, uint64_t most_bytes, char *reason_out,
+                                   size_t reason_bytes);
+/* Whether keys, presence and index fit together. O(n). IAM_OK or IAM_DAMAGED. */
+iam_status iam_image_verify(const iam_map *map, char *reason_out, size_t reason_bytes);
+/* After that, and if its memory is private and writable: the map may be written to. */
+void iam_image_trust(iam_map *map);
+
+/* What an image's header says of the file, for those who want to look. */
+typedef struct iam_image_info {
+    uint32_t version;
+    uint64_t file_bytes, bytes_rows, bytes_keys, bytes_presence, bytes_buckets, bytes_overflow, bytes_directory,
+        bytes_checksums;
+} iam_image_info;
+/* Of bytes that iam_image_open has accepted. */
+void iam_image_info_read(const void *bytes, iam_image_info *info_out);
+/* How full the index is: counts_out[k] = home buckets with k keys in their chain (hash), or pages whose rows are k
+ * parts in fill_count - 1 present (direct); the last one has all that are fuller. O(n). */
+void iam_map_fill(const iam_map *map, uint64_t *counts_out, size_t fill_count);
 
 /* ---- Large results ----------------------------------------------------------------------------------------------- */
 

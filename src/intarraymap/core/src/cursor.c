@@ -54,13 +54,21 @@ static size_t export_word(const iam_map *map, uint64_t first, uint64_t word, int
     return count;
 }
 
-void iam_map_export(const iam_map *map, int64_t *keys_out, void *rows_out)
+bool iam_map_export(const iam_map *map, int64_t *keys_out, void *rows_out)
 {
     const iam_rows *rows = map->rows;
     size_t count = 0;
-    for (uint64_t first = 0; first < rows->last_bound; first += 64)
-        count += export_word(map, first, *rows_word(rows, first), keys_out == NULL ? NULL : keys_out + count,
+    for (uint64_t first = 0; first < rows->last_bound; first += 64) {
+        uint64_t word = *(const volatile uint64_t *)rows_word(rows, first);
+        /* There is room for live_count rows below last_bound; a mapped file may have more bits. */
+        if (rows->last_bound - first < 64)
+            word &= ((uint64_t)1 << (rows->last_bound - first)) - 1;
+        if (UNLIKELY((uint64_t)__builtin_popcountll(word) > rows->live_count - count))
+            return false;
+        count += export_word(map, first, word, keys_out == NULL ? NULL : keys_out + count,
                              rows_out == NULL ? NULL : (char *)rows_out + count * map->row_bytes);
+    }
+    return count == rows->live_count;
 }
 
 /* ---- Blocks ---------------------------------------------------------------------------------------------------------

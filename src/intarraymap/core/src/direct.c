@@ -23,24 +23,53 @@ void direct_begin(direct *index, size_t row_bytes, uint64_t row_count_max)
     segments_begin(&index->page_of, sizeof(uint64_t), (row_count_max >> index->page_log2) + 1, true);
 }
 
-static void release_ring(alloc *memory, uint32_t *ring, uint64_t entries, bool reserved)
+static void release_ring(direct *index, alloc *memory)
 {
-    if (ring == NULL)
+    if (index->ring == NULL || index->ring_borrowed)
         return;
-    if (reserved)
-        alloc_unreserve(ring, entries * sizeof *ring);
+    uint64_t entries = index->ring_mask + 1;
+    if (index->ring_reserved)
+        alloc_unreserve(index->ring, entries * sizeof *index->ring);
     else
-        alloc_release(memory, ring, entries, sizeof *ring);
+        alloc_release(memory, index->ring, entries, sizeof *index->ring);
+}
+
+uint64_t direct_image_entries(uint64_t page_span)
+{
+    uint64_t entries = RING_FIRST;
+    while (entries < page_span)
+        entries *= 2;
+    return entries;
+}
+
+bool direct_may_span(uint64_t page_span)
+{
+    return page_span <= RING_SPAN_MOST;
+}
+
+void direct_borrow(direct *index, uint32_t *ring, uint64_t *pages, uint64_t page_low, uint64_t page_span,
+                   uint64_t page_count)
+{
+    CHECK(index->id_count == 0 && index->ring == NULL);
+    if (page_count == 0)
+        return;
+    segments_borrow(&index->page_of, pages, page_count);
+    index->ring = ring;
+    index->ring_mask = direct_image_entries(page_span) - 1;
+    index->ring_borrowed = true;
+    index->page_low = page_low;
+    index->page_span = page_span;
+    index->page_count = index->id_count = page_count;
 }
 
 void direct_end(direct *index, alloc *memory)
 {
-    release_ring(memory, index->ring, index->ring_mask + 1, index->ring_reserved);
+    release_ring(index, memory);
     segments_end(&index->page_of, memory);
     index->ring = NULL;
     index->ring_mask = index->page_span = index->page_count = index->id_count = 0;
     index->id_free = index->id_deferred = 0;
-    index->ring_reserved = index->linear = false;
+    index->ring_reserved = index->ring_borrowed = index->linear = false;
 }
 
 static uint64_t *page_of(const direct *index, uint64_t id)
@@ -65,7 +94,7 @@ static uint64_t page_bytes(const direct *index, const iam_rows *rows)
     return page_rows * rows->row_bytes + page_rows / 8 + sizeof(uint64_t);
 }
 
-static uint64_t bytes_of(const direct *index, const iam_rows *rows, uint64_t page_count, uint64_t page_span)
+uint64_t direct_bytes_of(const direct *index, const iam_rows *rows, uint64_t page_count, uint64_t page_span)
 {
     uint64_t bytes;
     if (page_span > RING_SPAN_MOST || __builtin_mul_overflow(page_count, page_bytes(index, rows), &bytes))
@@ -88,7 +117,7 @@ uint64_t direct_bytes_with(const direct *index, const iam_rows *rows, int64_t ke
 {
     uint64_t low, span;
     span_with(index, direct_place(key) >> index->page_log2, &low, &span);
-    return bytes_of(index, rows, index->page_count + 1, span);
+    return direct_bytes_of(index, rows, index->page_count + 1, span);
 }
 
 uint64_t direct_bytes_for(const direct *index, const iam_rows *rows, const int64_t *keys, size_t count,
@@ -126,14 +155,15 @@ uint64_t direct_bytes_for(const direct *index, const iam_rows *rows, const int64
         page_count += (uint64_t)__builtin_popcountll(touched[word]);
     alloc_release(&scratch, touched, word_count, sizeof *touched);
     *page_count_out = page_count;
-    return bytes_of(index, rows, page_count, span);
+    return direct_bytes_of(index, rows, page_count, span);
 }
 
 uint64_t direct_directory_bytes(const direct *index)
 {
-    uint64_t ring_bytes = index->ring_reserved
-                              ? (index->page_span * sizeof(uint32_t) + 2 * PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1)
-                              : (index->ring == NULL ? 0 : (index->ring_mask + 1) * sizeof(uint32_t));
+    uint64_t ring_bytes =
+        index->ring_reserved
+            ? (index->page_span * sizeof(uint32_t) + 2 * PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1)
+            : (index->ring == NULL || index->ring_borrowed ? 0 : (index->ring_mask + 1) * sizeof(uint32_t));
     return ring_bytes + segments_bytes(&index->page_of);
 }
 
@@ -162,9 +192,10 @@ static bool grow_ring(direct *index, alloc *memory, uint64_t span)
         return false;
     for (uint64_t page = index->page_low; page - index->page_low < index->page_span; page++)
         ring[page & (entries - 1)] = index->ring[page & index->ring_mask];
-    release_ring(memory, index->ring, index->ring_mask + 1, index->ring_reserved);
+    release_ring(index, memory);
     index->ring = ring;
     index->ring_mask = entries - 1;
+    index->ring_borrowed = false;
     index->ring_reserved = reserved;
     return true;
 }

@@ -27,6 +27,7 @@
 typedef struct direct {
     uint32_t *ring;
     uint64_t ring_mask; /* entries - 1 */
+    bool ring_borrowed; /* the ring lies in a mapped image */
     bool ring_reserved; /* the ring is a reserved range, as large as it can ever be */
     uint32_t page_log2; /* rows in a page */
     bool linear;
@@ -65,7 +66,7 @@ static inline uint32_t direct_number(const direct *index, int64_t key)
     if (page - index->page_low >= index->page_span)
         return IAM_ROW_NONE;
     uint32_t entry = index->ring[page & index->ring_mask];
-    if (entry == 0)
+    if ((uint64_t)entry - 1 >= index->id_count) /* 0, or what only a damaged file can say */
         return IAM_ROW_NONE;
     return (uint32_t)((uint64_t)(entry - 1) << index->page_log2 | (place & (((uint64_t)1 << index->page_log2) - 1)));
 }
@@ -84,6 +85,15 @@ static inline int64_t direct_key(const direct *index, uint32_t number)
     return (int64_t)(place ^ ((uint64_t)1 << 63));
 }
 
+/* Entries of the ring of an image: the least power of two that holds the span, and a first ring at least. */
+uint64_t direct_image_entries(uint64_t page_span);
+/* Whether a directory may span so many pages. */
+bool direct_may_span(uint64_t page_span);
+/* An empty index takes pages [0, page_count) from memory that outlives it: a mapped image. */
+void direct_borrow(direct *index, uint32_t *ring, uint64_t *pages, uint64_t page_low, uint64_t page_span,
+                   uint64_t page_count);
+/* Memory that so many pages and a directory over such a span take, in bytes; UINT64_MAX: no directory could span it. */
+uint64_t direct_bytes_of(const direct *index, const iam_rows *rows, uint64_t page_count, uint64_t page_span);
 /* Whether page id `id` is in use. */
 bool direct_page_used(const direct *index, uint64_t id);
 /* Memory the direct index takes with the page of `key` added, in bytes (UINT64_MAX: no directory could span it). */

@@ -15,6 +15,16 @@ iam_index iam_map_index(const iam_map *map)
     return map->state == MAP_DIRECT ? IAM_INDEX_DIRECT : IAM_INDEX_HASH;
 }
 
+iam_index iam_map_index_asked(const iam_map *map)
+{
+    return map->options.index;
+}
+
+iam_kind iam_map_kind(const iam_map *map)
+{
+    return map->options.kind;
+}
+
 uint64_t iam_map_bytes(const iam_map *map)
 {
     uint64_t bytes = atomic_load_explicit(&map->memory.bytes, memory_order_relaxed) +
@@ -82,6 +92,38 @@ void iam_map_stats(const iam_map *map, iam_stats *stats)
     stats->scans = atomic_load_explicit(&map->scans, memory_order_relaxed);
     stats->growths = hash->split_count;
     stats->allocations = iam_map_allocations(map);
+}
+
+/* Keys in the chain of a home bucket. A mapped file may say anything: what leads nowhere is not followed. */
+static uint64_t chain_keys(const table *index, uint64_t home)
+{
+    const bucket *link = table_bucket(index, home);
+    uint64_t key_count = link->slot_count;
+    for (uint64_t length = 0; link->overflow != BUCKET_NONE && link->overflow <= index->overflow_top; length++) {
+        if (length >= index->chain_limit)
+            break;
+        link = table_next(index, link);
+        key_count += link->slot_count;
+    }
+    return key_count;
+}
+
+void iam_map_fill(const iam_map *map, uint64_t *counts_out, size_t fill_count)
+{
+    memset(counts_out, 0, fill_count * sizeof *counts_out);
+    for (uint64_t home = 0; map->state == MAP_HASH && home < map->hash.bucket_count; home++) {
+        uint64_t key_count = chain_keys(&map->hash, home);
+        counts_out[key_count < fill_count ? key_count : fill_count - 1]++;
+    }
+    uint64_t page_rows = (uint64_t)1 << map->direct.page_log2;
+    for (uint64_t id = 0; map->state == MAP_DIRECT && id < map->direct.id_count; id++) {
+        uint64_t present = 0;
+        if (!direct_page_used(&map->direct, id))
+            continue;
+        for (uint64_t number = id * page_rows; number < (id + 1) * page_rows; number++)
+            present += rows_present(map->rows, number);
+        counts_out[present * (fill_count - 1) / page_rows]++;
+    }
 }
 
 bool iam_map_overlaps(const iam_map *map, const void *block, size_t bytes)

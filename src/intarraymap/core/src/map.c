@@ -107,6 +107,12 @@ iam_status iam_map_clear(iam_map *map)
     return IAM_OK;
 }
 
+/* All rows lie side by side and there are no holes: they can be copied as one batch. */
+static bool is_one_run(const iam_map *map)
+{
+    return map->rows->live_count == map->rows->used_count && map->rows->row_store.low_count == 0;
+}
+
 /* Adds all rows of `source` to `map`, which is empty. */
 static iam_status fill(iam_map *map, const iam_map *source)
 {
@@ -116,12 +122,22 @@ static iam_status fill(iam_map *map, const iam_map *source)
     int64_t *keys = alloc_block(&map->memory, count, sizeof *keys, false);
     if (keys == NULL)
         return IAM_NO_MEMORY;
-    iam_map_export(source, keys, NULL);
-    iam_status status = map_begin_batch(map, keys, count);
+    iam_status status = iam_map_export(source, keys, NULL) ? IAM_OK : IAM_DAMAGED;
+    uint64_t from = rows_first(source->rows, 0);
+    size_t i = 0;
+    if (status == IAM_OK && is_one_run(source) && wanted(map) != IAM_INDEX_DIRECT) {
+        status = iam_map_update_many(map, keys, count, rows_at(source->rows, 0), map->row_bytes, IAM_SET);
+        i = count;
+    } else if (status == IAM_OK) {
+        status = map_begin_batch(map, keys, count);
+    }
     if (wanted(map) == IAM_INDEX_DIRECT)
         map->judged_count = IAM_ROWS_MAX; /* what the source came to hold is not too sparse for its copy */
-    uint64_t from = rows_first(source->rows, 0);
-    for (size_t i = 0; i < count && status == IAM_OK; i++) {
+    for (; i < count && status == IAM_OK; i++) {
+        if (UNLIKELY(from == UINT64_MAX)) {
+            status = IAM_DAMAGED; /* a mapped file that changes under us */
+            break;
+        }
         uint32_t number;
         bool created;
         status = map_find_or_insert(map, keys[i], &number, &created);
@@ -226,7 +242,7 @@ static uint64_t hash_bytes(const iam_map *map, uint64_t key_count)
     return key_count * (map->row_bytes + sizeof(int64_t) + HASH_BYTES_PER_KEY);
 }
 
-static bool direct_allowed(const iam_map *map, uint64_t direct_bytes, uint64_t key_count)
+bool map_direct_allowed(const iam_map *map, uint64_t direct_bytes, uint64_t key_count)
 {
     bool forced = wanted(map) == IAM_INDEX_DIRECT;
     uint64_t free_bytes = forced ? FORCED_FREE_BYTES : AUTO_FREE_BYTES;
@@ -288,7 +304,7 @@ static iam_status admit_page(iam_map *map, int64_t key)
     /* Rather than allocate what reserve promised not to, auto goes on in the hash index, for which there is room. */
     bool has_room = wanted(map) == IAM_INDEX_DIRECT || map->rows->live_count >= map->promised_rows ||
                     direct_has_room(&map->direct, key, map->promised_pages);
-    if (has_room && direct_allowed(map, bytes, key_count)) {
+    if (has_room && map_direct_allowed(map, bytes, key_count)) {
         iam_status status = direct_add_page(&map->direct, map->rows, key, SEGMENTS_AHEAD);
         if (status != IAM_TOO_MANY_ROWS || wanted(map) == IAM_INDEX_DIRECT)
             return status;
@@ -348,7 +364,7 @@ iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count)
     if (wanted(map) != IAM_INDEX_HASH) {
         uint64_t page_count = 0;
         uint64_t bytes = direct_bytes_for(&map->direct, map->rows, keys, count, &page_count);
-        bool fits = direct_allowed(map, bytes, distinct);
+        bool fits = map_direct_allowed(map, bytes, distinct);
         if (wanted(map) == IAM_INDEX_AUTO && fits != (map->state == MAP_DIRECT)) {
             if (!forget_past(map))
                 return IAM_OK; /* a view or scan holds on to the old rows: key by key, by the rule for single inserts */

@@ -43,6 +43,8 @@ struct iam_map {
 /* Where a fresh map starts: IAM_INDEX_HASH in HASH, all others in DIRECT. */
 /* Row number of `key` or IAM_ROW_NONE. Changes nothing. */
 static inline uint32_t map_locate(const iam_map *map, int64_t key);
+/* Whether the direct index may take so much memory for so many keys, by the rule of the index that was asked for. */
+bool map_direct_allowed(const iam_map *map, uint64_t direct_bytes, uint64_t key_count);
 /* To be called at the start of every write of `key_count` keys: takes back rows whose last view has gone, more of them
  * than keys, and moves growth on by a step. */
 void map_begin_write(iam_map *map, uint64_t key_count);

@@ -39,6 +39,7 @@ typedef struct probe {
     uintptr_t buckets, rows;
     uint64_t bucket_count, level;
     size_t row_bytes;
+    uint32_t row_limit; /* see table.h */
     bool flat, scalar;
 } probe;
 
@@ -78,6 +79,7 @@ PIPELINE_INLINE probe pipeline_probe(const iam_map *map, bool flat, bool scalar,
                    .bucket_count = map->hash.bucket_count,
                    .level = map->hash.level,
                    .row_bytes = row_bytes,
+                   .row_limit = map->hash.row_limit,
                    .flat = flat,
                    .scalar = scalar};
 }
@@ -121,8 +123,9 @@ PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
     uint32_t slots = pipeline_slots(home, flight->tophash, look->scalar);
     flight->row = slots;
     const void *next = &home->key[(unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1)];
-    if (UNLIKELY(slots == 0 && bucket_has_beyond(home, flight->tophash)))
-        next = table_next(&look->map->hash, home);
+    uint32_t link = home->overflow;
+    if (UNLIKELY(slots == 0 && bucket_has_beyond(home, flight->tophash)) && link - 1 < look->map->hash.overflow_top)
+        next = segments_at(&look->map->hash.overflow, link - 1);
     __builtin_prefetch(next, 0, 3);
 }
 
@@ -134,8 +137,10 @@ PIPELINE_INLINE uint32_t pipeline_check(const probe *look, const in_flight *flig
     const bucket *home = flight->home;
     uint32_t slots = flight->row;
     unsigned slot = (unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1);
-    if (LIKELY(slots != 0 && home->key[slot] == flight->key))
-        return bucket_row(home, slot);
+    if (LIKELY(slots != 0 && home->key[slot] == flight->key)) {
+        uint32_t number = bucket_row(home, slot);
+        return LIKELY(number < look->row_limit) ? number : IAM_ROW_NONE;
+    }
     if (LIKELY((slots & (slots - 1)) == 0 && !bucket_has_beyond(home, flight->tophash)))
         return IAM_ROW_NONE;
     return table_find_hashed(&look->map->hash, home, flight->tophash, flight->key);

@@ -44,6 +44,8 @@ static void destroy(iam_rows *rows)
     segments_end(&rows->presence_store, &rows->memory);
     segments_end(&rows->key_store, &rows->memory);
     segments_end(&rows->row_store, &rows->memory);
+    if (rows->mapping.release != NULL)
+        rows->mapping.release(rows->mapping.state, rows->mapping.bytes, rows->mapping.byte_count);
     alloc memory = rows->memory;
     alloc_release(&memory, rows, 1, sizeof *rows);
 }
@@ -380,7 +382,8 @@ uint64_t rows_first(const iam_rows *rows, uint64_t from)
             return UINT64_MAX;
         word = *(uint64_t *)segments_at(&rows->presence_store, word_index);
     }
-    return word_index * 64 + (uint64_t)__builtin_ctzll(word);
+    uint64_t number = word_index * 64 + (uint64_t)__builtin_ctzll(word);
+    return number < rows->last_bound ? number : UINT64_MAX; /* a mapped file may say anything */
 }
 
 /* ---- Validation -------------------------------------------------------------------------------------------------- */

@@ -60,6 +60,7 @@ struct iam_rows {
     uint32_t free_head;  /* linked through the keys */
     uint32_t drained;    /* RETURNED rows taken from the stack, not yet made free, linked by hold.next */
     uint32_t deferred_head, deferred_tail; /* freed while a block was held */
+    iam_mapping mapping;                   /* an opened image: goes with the storage */
     uint64_t given_back_bytes; /* of committed rows: pages of the direct index that went back to the system */
 };
 

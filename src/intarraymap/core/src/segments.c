@@ -26,6 +26,8 @@ static uint64_t block_first(const segments *array, uint32_t block)
 
 static uint64_t block_items(const segments *array, uint32_t block)
 {
+    if (block == 0 && array->borrowed_count > 0)
+        return array->borrowed_count;
     return (uint64_t)1 << (array->first_log2 + (block == 0 ? 0 : block - 1));
 }
 
@@ -36,7 +38,7 @@ static void *block_start(const segments *array, uint32_t block)
 
 void segments_end(segments *array, alloc *memory)
 {
-    for (uint32_t block = 0; block < array->block_count; block++)
+    for (uint32_t block = array->borrowed_count > 0; block < array->block_count; block++)
         alloc_release(memory, block_start(array, block), block_items(array, block), array->item_bytes);
     if (array->range != NULL) {
         alloc_uncommit(memory, (array->item_count - array->low_count) * array->item_bytes);
@@ -58,8 +60,27 @@ static void end_in_blocks(segments *array)
     array->item_count = array->item_count_max = none ? 0 : array->low_count + block_items(array, last);
 }
 
+void segments_borrow(segments *array, void *items, uint64_t item_count)
+{
+    CHECK(array->item_count == 0);
+    if (item_count == 0)
+        return;
+    /* The first block as segments_at finds it, but filled to borrowed_count only. */
+    array->first_log2 = 3;
+    while (((uint64_t)1 << array->first_log2) < item_count)
+        array->first_log2++;
+    array->low[0] = (uintptr_t)items;
+    array->block_count = 1;
+    array->borrowed_count = item_count;
+    end_in_blocks(array);
+    if (array->reserve_count < 2 * item_count)
+        array->reserve_count = 2 * item_count;
+}
+
 static bool add_block(segments *array, alloc *memory, uint64_t item_count)
 {
+    if (array->borrowed_count > 0)
+        return false; /* the next block would have to begin at a power of two */
     if (array->block_count == 0) {
         /* At least eight items, so that runs start at multiples of eight (blocks hand out bitmaps by the byte). */
         array->first_log2 = 3;
@@ -145,7 +166,8 @@ static bool make_room(segments *array, alloc *memory, uint64_t item_count, segme
         return false;
     if (array->range != NULL)
         return commit(array, memory, item_count, how);
-    if (bytes > SEGMENTS_SMALL_BYTES && item_count <= array->reserve_count && add_range(array, memory)) {
+    bool is_large = bytes > SEGMENTS_SMALL_BYTES || array->borrowed_count > 0;
+    if (is_large && item_count <= array->reserve_count && add_range(array, memory)) {
         if (commit(array, memory, item_count, how))
             return true;
         /* Back to where it was: nothing of the range was used. */
@@ -197,6 +219,8 @@ uint64_t segments_run_end(const segments *array, uint64_t i)
 size_t segments_give_back(segments *array, uint64_t begin, uint64_t end)
 {
     size_t bytes = 0;
+    if (begin < array->borrowed_count)
+        begin = array->borrowed_count; /* pages of a file would come back as they are in the file */
     while (begin < end) {
         uint64_t run_end = segments_run_end(array, begin);
         if (run_end > end)
@@ -220,7 +244,7 @@ bool segments_overlaps(const segments *array, const char *begin, const char *end
 
 uint64_t segments_bytes(const segments *array)
 {
-    return array->item_count * array->item_bytes;
+    return (array->item_count - array->borrowed_count) * array->item_bytes;
 }
 
 uint64_t segments_untouched(const segments *array, uint64_t used_count)

@@ -35,6 +35,7 @@ typedef struct segments {
     uint64_t item_count_max; /* items there is address space for */
     uint32_t first_log2;     /* the first block has 2^first_log2 items */
     uint32_t block_count;    /* plain blocks */
+    uint64_t borrowed_count; /* items of the first block if that is somebody else's memory (a mapped image), else 0 */
     char *range;             /* the reserved range, or NULL */
     size_t range_bytes;
     uint64_t reserve_count; /* items to reserve address space for when it comes to that */
@@ -54,6 +55,9 @@ typedef enum segments_how { SEGMENTS_AHEAD, SEGMENTS_EXACT, SEGMENTS_TOUCH } seg
 /* `zeroed`: whether items must be zeros when first used; else they may be whatever another map left there. */
 void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count, bool zeroed);
 void segments_end(segments *array, alloc *memory);
+/* The first items of an empty array lie in memory that is not its own and outlives it: a mapped image. It grows beyond
+ * them in a reserved range only. */
+void segments_borrow(segments *array, void *items, uint64_t item_count);
 /* Makes items [0, item_count) usable: false = out of memory, nothing changed. */
 bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how);
 /* Makes the pages of items [begin, end), which lie side by side, present; a hint. */
@@ -66,6 +70,7 @@ size_t segments_give_back(segments *array, uint64_t begin, uint64_t end);
 /* S1 and S2; false with the reason, which calls the array `name`. */
 bool segments_validate(const segments *array, const char *name, char *reason_out, size_t reason_bytes);
 bool segments_overlaps(const segments *array, const char *begin, const char *end);
+/* Memory of its own: borrowed items are not counted. */
 uint64_t segments_bytes(const segments *array);
 /* Bytes of the last block that nobody asked for and that no item below `used_count` lies in: a block doubles what is
  * there, and what of it was never touched the system has never given. 0 for a range, which commits little ahead. */

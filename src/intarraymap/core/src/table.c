@@ -16,6 +16,8 @@ void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t
     segments_begin(&index->buckets, sizeof(bucket), bucket_count_max * 5 / 4 + BUCKET_SLOTS, true);
     /* All keys in one chain is what a degenerate hash asks for. */
     segments_begin(&index->overflow, sizeof(bucket), key_count_max / BUCKET_SLOTS + bucket_count_max, true);
+    index->row_limit = IAM_ROW_NONE;
+    index->chain_limit = UINT32_MAX;
     index->secret = secret;
     index->stop_the_world = stop_the_world;
 }
@@ -177,8 +179,9 @@ uint64_t table_longest_chain(const table *index)
     for (uint64_t home = 0; home < index->bucket_count; home++) {
         uint64_t length = 1;
         for (const bucket *link = table_bucket(index, home); link->overflow != BUCKET_NONE;
-             link = table_next(index, link))
-            length++;
+             link = table_next(index, link), length++)
+            if (UNLIKELY(link->overflow > index->overflow_top || length > index->chain_limit))
+                break; /* a damaged file */
         if (length > longest)
             longest = length;
     }
@@ -254,6 +257,7 @@ bool table_validate(const table *index, char *reason, size_t bytes)
     uint64_t key_count = 0, overflow_count = 0, free_count = 0;
     for (uint64_t home = 0; home < index->bucket_count; home++) {
         const bucket *link = table_bucket(index, home);
+        uint64_t length = 0;
         for (bool is_home = true;; is_home = false) {
             if (!bucket_validate(index, link, home, is_home, reason, bytes))
                 return false;
@@ -267,7 +271,8 @@ bool table_validate(const table *index, char *reason, size_t bytes)
             key_count += link->slot_count;
             if (link->overflow == BUCKET_NONE)
                 break;
-            if (link->overflow > index->overflow_top || ++overflow_count > index->overflow_top) {
+            if (link->overflow > index->overflow_top || ++overflow_count > index->overflow_top ||
+                ++length > index->chain_limit) {
                 snprintf(reason, bytes, "T2: the chain of bucket %llu leaves the pool", (unsigned long long)home);
                 return false;
             }

@@ -36,6 +36,10 @@ typedef struct table {
     uint64_t overflow_count; /* pool buckets in chains */
     uint32_t overflow_free;  /* head of the free list: index + 1, linked by `overflow` */
     uint64_t split_count;    /* evacuations of a bucket so far */
+    /* What lookups trust links and row numbers with. Only a mapped file can hold others, and only there are these
+     * smaller than the largest there are: a lookup gives up then, so that any bytes do no harm. */
+    uint32_t row_limit;   /* a row number from here on is none */
+    uint32_t chain_limit; /* overflow buckets that a lookup follows */
     bool stop_the_world;
 } table;
 
@@ -117,18 +121,24 @@ static inline const bucket *table_next(const table *index, const bucket *link)
     return segments_at(&index->overflow, link->overflow - 1);
 }
 
+static inline uint32_t table_trust_row(const table *index, uint32_t row)
+{
+    return LIKELY(row < index->row_limit) ? row : IAM_ROW_NONE;
+}
+
 static inline uint32_t table_find_hashed(const table *index, const bucket *home, uint8_t tophash, int64_t key)
 {
     int slot = bucket_find(home, tophash, key);
     if (slot < 0 && LIKELY(!bucket_has_beyond(home, tophash)))
         return IAM_ROW_NONE;
-    while (slot < 0) {
-        if (home->overflow == BUCKET_NONE)
+    for (uint32_t left = index->chain_limit; slot < 0; left--) {
+        uint32_t link = home->overflow;
+        if (link == BUCKET_NONE || UNLIKELY(link > index->overflow_top || left == 0))
             return IAM_ROW_NONE;
-        home = table_next(index, home);
+        home = segments_at(&index->overflow, link - 1);
         slot = bucket_find(home, tophash, key);
     }
-    return bucket_row(home, (unsigned)slot);
+    return table_trust_row(index, bucket_row(home, (unsigned)slot));
 }
 
 static inline uint32_t table_find(const table *index, int64_t key)

@@ -1,0 +1,492 @@
+/* test_image.c: a map as bytes and back; then bytes that lie, with wrong checksums and with right ones. */
+#include "image_bytes.h"
+
+typedef struct image_bytes {
+    char *bytes;
+    uint64_t count;
+} image_bytes;
+
+static iam_map *new_map(iam_index index, uint64_t row_items, iam_kind kind)
+{
+    iam_options options = {.row_items = row_items, .kind = kind, .index = index, .seed = 12345, .pipeline = IAM_ON};
+    iam_map *map = NULL;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    return map;
+}
+
+static void put(iam_map *map, int64_t key, double first)
+{
+    void *row;
+    EXPECT(iam_map_ensure(map, key, &row, NULL, NULL) == IAM_OK);
+    *(double *)row = first;
+}
+
+static int64_t scattered(uint64_t i)
+{
+    uint64_t state = i * 77 + 5;
+    return (int64_t)harness_random(&state);
+}
+
+/* `far`: keys that only a hash index can hold. */
+static iam_map *filled(iam_index index, uint64_t count, bool far)
+{
+    iam_map *map = new_map(index, 3, IAM_FLOAT64);
+    for (uint64_t i = 0; i < count; i++)
+        put(map, far ? scattered(i) : (int64_t)i - 7, (double)i);
+    return map;
+}
+
+static image_bytes saved(const iam_map *map, size_t room)
+{
+    const iam_about about = {.axis_count = 1, .axes = {map->options.row_items}};
+    iam_save *save = NULL;
+    bool ready = false;
+    EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
+    while (!ready)
+        EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+    image_bytes image = {.bytes = malloc(iam_save_bytes(save) + room)};
+    size_t more;
+    while ((more = iam_save_next(save, image.bytes + image.count, room)) != 0)
+        image.count += more;
+    EXPECT(image.count == iam_save_bytes(save));
+    iam_save_end(save);
+    return image;
+}
+
+static iam_map *opened(image_bytes image)
+{
+    char reason[256] = "";
+    iam_about about;
+    iam_map *map = NULL;
+    iam_mapping mapping = image_copy(image.bytes, image.count);
+    iam_status status = iam_image_open(&mapping, 99, &map, &about, reason, sizeof reason);
+    if (status != IAM_OK)
+        fprintf(stderr, "%s\n", reason);
+    EXPECT(status == IAM_OK);
+    return map;
+}
+
+static void expect_same(const iam_map *map, const iam_map *other)
+{
+    harness_validate(other);
+    EXPECT(iam_map_count(map) == iam_map_count(other));
+    uint64_t position = 0;
+    int64_t key;
+    uint32_t number;
+    while (iam_map_walk(map, false, &position, 1, &key, &number) == 1) {
+        const void *found = iam_map_find(other, key, NULL);
+        EXPECT(found != NULL && memcmp(found, iam_map_row(map, number), map->row_bytes) == 0);
+    }
+}
+
+/* The maps that all tests see: empty, small, with holes, growing, leaving, direct in and out of line, crowded. */
+enum { MAPS = 9 };
+static iam_map *nth_map(int which)
+{
+    iam_map *map;
+    switch (which) {
+    case 0:
+        return new_map(IAM_INDEX_AUTO, 3, IAM_FLOAT64);
+    case 1:
+        return new_map(IAM_INDEX_HASH, 3, IAM_FLOAT64);
+    case 2:
+        return filled(IAM_INDEX_HASH, 200, true);
+    case 3: /* holes */
+        map = filled(IAM_INDEX_HASH, 3000, true);
+        for (uint64_t i = 0; i < 3000; i += 3)
+            EXPECT(iam_map_remove(map, scattered(i)) == IAM_OK);
+        return map;
+    case 4: /* direct, one page after the other */
+        return filled(IAM_INDEX_AUTO, 3000, false);
+    case 5: /* direct, out of line, with holes */
+        map = filled(IAM_INDEX_DIRECT, 1000, false);
+        put(map, -5000, 1);
+        put(map, 9000, 2);
+        for (int64_t key = 0; key < 700; key++)
+            EXPECT(iam_map_remove(map, key) == IAM_OK);
+        return map;
+    case 6: /* on its way from direct to hash */
+        map = filled(IAM_INDEX_AUTO, 20000, false);
+        put(map, (int64_t)1 << 40, 3);
+        return map;
+    case 7: /* dense keys in a map that had to leave direct: direct again in the image */
+        map = filled(IAM_INDEX_AUTO, 20000, false);
+        put(map, (int64_t)1 << 40, 3);
+        for (int64_t key = 0; key < 2000; key++)
+            put(map, key, 4);
+        EXPECT(iam_map_remove(map, (int64_t)1 << 40) == IAM_OK);
+        return map;
+    default:
+        return filled(IAM_INDEX_HASH, 40000, true);
+    }
+}
+
+static void test_round_trip(void)
+{
+    for (int which = 0; which < MAPS; which++) {
+        iam_map *map = nth_map(which);
+        for (size_t room = IAM_SAVE_ROOM_LEAST; room <= 1 << 20; room *= 4) {
+            image_bytes image = saved(map, room);
+            bool sound;
+            EXPECT(image_try(image.bytes, image.count, &sound) && sound);
+            iam_map *back = opened(image);
+            expect_same(map, back);
+            expect_same(back, map);
+            iam_map *copy = NULL;
+            EXPECT(iam_map_copy(back, 5, &copy) == IAM_OK);
+            expect_same(map, copy);
+            /* An image of an image is the same but for nothing: same seed, same order. */
+            image_bytes again = saved(back, room);
+            EXPECT(again.count == image.count);
+            EXPECT(iam_map_index(map) != iam_map_index(back) || memcmp(again.bytes, image.bytes, image.count) == 0);
+            free(again.bytes);
+            iam_map_destroy(copy);
+            iam_map_destroy(back);
+            free(image.bytes);
+        }
+        iam_map_destroy(map);
+    }
+}
+
+static void test_index_is_chosen_anew(void)
+{
+    iam_map *map = nth_map(7);
+    EXPECT(map->state != MAP_DIRECT);
+    image_bytes image = saved(map, 1 << 20);
+    iam_map *back = opened(image);
+    EXPECT(iam_map_index(back) == IAM_INDEX_DIRECT && iam_map_index_asked(back) == IAM_INDEX_AUTO);
+    iam_map_destroy(back);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
+static void test_seed_is_not_written(void)
+{
+    iam_map *map = nth_map(2);
+    const uint64_t secrets[] = {12345, map->hash.secret.first, map->hash.secret.second};
+    image_bytes image = saved(map, 1 << 20);
+    for (uint64_t at = 0; at + 8 <= image.count; at += 8)
+        for (int i = 0; i < 3; i++)
+            EXPECT(memcmp(image.bytes + at, &secrets[i], 8) != 0);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
+/* Rows larger than a piece are given out in parts. */
+static void test_large_rows(void)
+{
+    for (int dense = 0; dense < 2; dense++) {
+        iam_map *map = new_map(dense ? IAM_INDEX_DIRECT : IAM_INDEX_HASH, 50001, IAM_UINT8);
+        for (int64_t key = 0; key < 9; key++) {
+            uint8_t *row;
+            EXPECT(iam_map_ensure(map, key, (void **)&row, NULL, NULL) == IAM_OK);
+            for (int i = 0; i < 50001; i++)
+                row[i] = (uint8_t)(i * 7 + key);
+        }
+        EXPECT(iam_map_remove(map, 4) == IAM_OK);
+        image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
+        iam_map *back = opened(image);
+        expect_same(map, back);
+        iam_map_destroy(back);
+        iam_map_destroy(map);
+        free(image.bytes);
+    }
+}
+
+static void test_views_keep_the_mapping(void)
+{
+    iam_map *map = nth_map(2);
+    image_bytes image = saved(map, 1 << 20);
+    iam_map *back = opened(image);
+    uint32_t number;
+    const double *row = iam_map_find(back, scattered(5), &number);
+    iam_view view;
+    EXPECT(iam_view_take(back, number, &view) == IAM_OK);
+    int before = image_releases;
+    iam_map_destroy(back);
+    EXPECT(image_releases == before && row[0] == 5);
+    iam_view_release(&view);
+    EXPECT(image_releases == before + 1);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
+/* Once verified, a map over private memory is a map like any other: it grows beyond the image, and rows stay. */
+static void test_written_to_after_trust(void)
+{
+    for (int which = 0; which < MAPS; which++) {
+        iam_map *map = nth_map(which);
+        image_bytes image = saved(map, 1 << 20);
+        iam_map *back = opened(image);
+        char reason[256] = "";
+        EXPECT(iam_image_verify(back, reason, sizeof reason) == IAM_OK);
+        iam_image_trust(back);
+        const double *row = iam_map_find(back, scattered(1), NULL);
+        for (uint64_t i = 100000; i < 103000; i++) {
+            int64_t key = iam_map_index(map) == IAM_INDEX_DIRECT ? (int64_t)i - 97000 : scattered(i);
+            put(map, key, (double)i);
+            put(back, key, (double)i);
+            if (i % 100 == 0)
+                harness_validate(back);
+        }
+        EXPECT(row == iam_map_find(back, scattered(1), NULL));
+        uint64_t position = 0;
+        int64_t key;
+        for (int i = 0; i < 1500 && iam_map_walk(map, false, &position, 1, &key, NULL) == 1; i++) {
+            EXPECT(iam_map_remove(map, key) == IAM_OK);
+            EXPECT(iam_map_remove(back, key) == IAM_OK);
+        }
+        expect_same(map, back);
+        EXPECT(iam_map_compact(back) == IAM_OK);
+        expect_same(map, back);
+        EXPECT(iam_map_clear(back) == IAM_OK);
+        harness_validate(back);
+        iam_map_destroy(back);
+        iam_map_destroy(map);
+        free(image.bytes);
+    }
+}
+
+/* ---- Distrust ---------------------------------------------------------------------------------------------------- */
+
+static void test_every_byte_flipped(void)
+{
+    const int which[] = {2, 5};
+    for (int i = 0; i < 2; i++) {
+        iam_map *map = nth_map(which[i]);
+        image_bytes image = saved(map, 1 << 20);
+        uint64_t header_found = 0;
+        /* One copy that is changed in place; the map over it is let go without it. */
+        iam_mapping mapping = image_copy(image.bytes, image.count);
+        mapping.release = NULL;
+        char *bytes = mapping.bytes;
+        for (uint64_t at = 0; at < image.count; at++) {
+            bytes[at] = (char)(bytes[at] ^ (1 << at % 8));
+            char reason[256] = "";
+            iam_about about;
+            iam_map *back = NULL;
+            iam_status status = iam_image_open(&mapping, 1, &back, &about, reason, sizeof reason);
+            EXPECT(at >= IMAGE_HEADER_BYTES || status == IAM_DAMAGED);
+            header_found += status == IAM_DAMAGED;
+            uint64_t block = 0;
+            while (status == IAM_OK && block != UINT64_MAX)
+                status = iam_image_verify_blocks(bytes, &block, UINT64_MAX, reason, sizeof reason);
+            EXPECT(status == IAM_DAMAGED && reason[0] != '\0');
+            iam_map_destroy(back);
+            bytes[at] = image.bytes[at];
+        }
+        EXPECT(header_found >= IMAGE_HEADER_BYTES);
+        free(bytes);
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+}
+
+static void test_every_truncation(void)
+{
+    iam_map *map = nth_map(2);
+    image_bytes image = saved(map, 1 << 20);
+    bool sound;
+    for (uint64_t count = 1; count < image.count; count += count < 5000 ? 1 : 97)
+        EXPECT(!image_try(image.bytes, count, &sound));
+    char *longer = calloc(1, image.count + 8);
+    memcpy(longer, image.bytes, image.count);
+    EXPECT(!image_try(longer, image.count + 8, &sound));
+    free(longer);
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+/* Numbers in the header that lie, with a checksum that does not. */
+static void test_lying_headers(void)
+{
+    const uint64_t lies[] = {0,
+                             1,
+                             2,
+                             7,
+                             63,
+                             64,
+                             255,
+                             4096,
+                             65536,
+                             1u << 31,
+                             UINT32_MAX - 1,
+                             UINT32_MAX,
+                             (uint64_t)1 << 40,
+                             INT64_MAX,
+                             (uint64_t)1 << 63,
+                             UINT64_MAX - 1,
+                             UINT64_MAX};
+    const int which[] = {0, 2, 5};
+    uint64_t accepted = 0;
+    for (int i = 0; i < 3; i++) {
+        iam_map *map = nth_map(which[i]);
+        image_bytes image = saved(map, 1 << 20);
+        for (size_t at = 0; at < 800; at += 4)
+            for (size_t lie = 0; lie < sizeof lies / sizeof *lies; lie++)
+                for (int width = 4; width <= 8; width += 4) {
+                    char *bytes = malloc(image.count);
+                    memcpy(bytes, image.bytes, image.count);
+                    memcpy(bytes + at, &lies[lie], (size_t)width);
+                    image_header *header = (image_header *)(void *)bytes;
+                    header->checksum = image_header_checksum(header);
+                    bool sound;
+                    bool is_open = image_try(bytes, image.count, &sound);
+                    accepted += is_open;
+                    /* Blocks are tied to the header: whatever was changed, they no longer fit. */
+                    EXPECT(!sound || memcmp(bytes, image.bytes, image.count) == 0);
+                    free(bytes);
+                }
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+    EXPECT(accepted > 0);
+}
+
+/* Anything anywhere, all checksums right: opened, read and verified without harm, and never taken for sound unless only
+ * rows were changed. */
+static void test_lies_under_right_checksums(void)
+{
+    const int which[] = {2, 3, 4, 5};
+    uint64_t random = 4711, opens = 0, refused = 0;
+    for (int i = 0; i < 4; i++) {
+        iam_map *map = nth_map(which[i]);
+        image_bytes image = saved(map, 1 << 20);
+        for (int round = 0; round < 600; round++) {
+            char *bytes = malloc(image.count);
+            memcpy(bytes, image.bytes, image.count);
+            const image_header *header = (const image_header *)(const void *)bytes;
+            int changes = 1 + (int)(harness_random(&random) % 4);
+            bool only_padding = true;
+            for (int change = 0; change < changes; change++) {
+                int part = (int)(harness_random(&random) % IMAGE_CHECKSUMS);
+                image_section where = header->sections[part];
+                if (where.bytes == 0)
+                    continue;
+                uint64_t at = where.offset + harness_random(&random) % where.bytes / 4 * 4;
+                uint64_t kind = harness_random(&random) % 4;
+                uint32_t lie = (uint32_t)harness_random(&random);
+                lie = kind == 0 ? lie : kind == 1 ? lie % 64 : kind == 2 ? UINT32_MAX - lie % 3 : 0;
+                only_padding = only_padding && memcmp(bytes + at, &lie, 4) == 0;
+                memcpy(bytes + at, &lie, 4);
+            }
+            image_seal(bytes);
+            bool sound;
+            bool is_open = image_try(bytes, image.count, &sound);
+            opens += is_open;
+            refused += !sound;
+            /* Sound: then index, keys and presence are as they were, but for bytes that nothing reads. */
+            if (sound) {
+                iam_map *back = opened((image_bytes){bytes, image.count});
+                EXPECT(iam_map_count(back) == iam_map_count(map));
+                harness_validate(back);
+                iam_map_destroy(back);
+            }
+            free(bytes);
+        }
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+    EXPECT(opens > 500 && refused > 500);
+}
+
+/* A chain that bites its tail, and one through all of the pool: a lookup ends. */
+static void test_cycles_end(void)
+{
+    iam_map *map = nth_map(8);
+    image_bytes image = saved(map, 1 << 20);
+    const image_header *header = (const image_header *)(const void *)image.bytes;
+    EXPECT(header->overflow_count > 100);
+    bucket *homes = (bucket *)(void *)(image.bytes + header->sections[IMAGE_BUCKETS].offset);
+    bucket *pool = (bucket *)(void *)(image.bytes + header->sections[IMAGE_OVERFLOW].offset);
+    for (uint64_t home = 0; home < header->bucket_count; home++)
+        homes[home].overflow = 1 + home % header->overflow_count;
+    for (uint64_t at = 0; at < header->overflow_count; at++)
+        pool[at].overflow = (uint32_t)(at % 2 ? at + 1 : (at + 1) % header->overflow_count + 1);
+    image_seal(image.bytes);
+    bool sound;
+    EXPECT(image_try(image.bytes, image.count, &sound) && !sound);
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+static void test_other_machines_and_versions(void)
+{
+    iam_map *map = nth_map(2);
+    image_bytes image = saved(map, 1 << 20);
+    image_header *header = (image_header *)(void *)image.bytes;
+    bool sound;
+    header->byte_order = __builtin_bswap32(IMAGE_BYTE_ORDER);
+    EXPECT(!image_try(image.bytes, image.count, &sound));
+    header->byte_order = IMAGE_BYTE_ORDER;
+    header->version = 2;
+    image_seal(image.bytes);
+    EXPECT(!image_try(image.bytes, image.count, &sound));
+    header->version = 1;
+    image_seal(image.bytes);
+    EXPECT(image_try(image.bytes, image.count, &sound) && sound);
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+/* ---- The rest ---------------------------------------------------------------------------------------------------- */
+
+/* Pinned: docs/format.md gives the same numbers to those who write a reader of their own. */
+static void test_checksum_is_pinned(void)
+{
+    uint64_t words[21];
+    for (uint64_t i = 0; i < 21; i++)
+        words[i] = i * i + 1;
+    EXPECT(image_checksum(words, 0, 1) == 0xe3ddbc9858eaad5bu);
+    EXPECT(image_checksum(words, 64, 1) == 0xe94e8060246e299fu);
+    EXPECT(image_checksum(words, 168, 2) == 0x93cbb9e15292c8f1u);
+}
+
+/* The n-th request for memory fails, for every n: no leak, no half map, and the next try works. */
+static void test_memory_runs_out(void)
+{
+    const iam_about about = {.axis_count = 1, .axes = {3}};
+    for (int which = 2; which < 9; which++) {
+        iam_map *map = nth_map(which);
+        failing state;
+        memset(&state, 0, sizeof state);
+        atomic_store(&state.block_most, SIZE_MAX);
+        iam_allocator normal = map->options.allocator;
+        map->options.allocator = failing_allocator(&state);
+        bool done = false;
+        for (int64_t n = 0; !done; n++) {
+            atomic_store(&state.until_failure, n);
+            iam_save *save = NULL;
+            bool ready = false;
+            iam_status status = iam_save_begin(map, 5, &about, &save);
+            while (status == IAM_OK && !ready)
+                status = iam_save_prepare(save, &ready);
+            EXPECT(status == IAM_OK || status == IAM_NO_MEMORY);
+            done = status == IAM_OK;
+            iam_save_end(save);
+            EXPECT(atomic_load(&state.alive) == 0);
+            EXPECT(n < 10000);
+        }
+        map->options.allocator = normal;
+        iam_map_destroy(map);
+    }
+}
+
+int main(void)
+{
+    RUN(test_checksum_is_pinned);
+    RUN(test_round_trip);
+    RUN(test_index_is_chosen_anew);
+    RUN(test_seed_is_not_written);
+    RUN(test_large_rows);
+    RUN(test_views_keep_the_mapping);
+    RUN(test_written_to_after_trust);
+    RUN(test_every_byte_flipped);
+    RUN(test_every_truncation);
+    RUN(test_lying_headers);
+    RUN(test_lies_under_right_checksums);
+    RUN(test_cycles_end);
+    RUN(test_other_machines_and_versions);
+    RUN(test_memory_runs_out);
+    return harness_end();
+}
