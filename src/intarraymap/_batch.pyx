@@ -291,6 +291,21 @@ cdef class Batch(Owner):
                 return (keys, rows) if count == room else (keys[:count].copy(), rows[:count].copy())
             count += count // 64  # keys come faster than we allocate: ask for a little more
 
+    def _snapshot(self):
+        """(keys, rows) in row order that nobody will change: read-only storage itself if it is one run, else copies."""
+        cdef uint64_t count
+        if self.is_read_only:
+            blocks = self._blocks()
+            lock(self, False)
+            count = iam_map_count(self.map)
+            unlock(self)
+            if len(blocks) == 1:
+                _, keys, rows, present = blocks[0]
+                bits = np.unpackbits(present, bitorder="little")[:count]
+                if len(bits) == count and bits.all():
+                    return keys[:count], rows[:count]
+        return self._to_arrays()
+
     def _blocks(self):
         """[(first row number, keys, rows, present bitmap)], zero-copy; keys of direct blocks are computed."""
         cdef BlocksToken token = BlocksToken.__new__(BlocksToken)

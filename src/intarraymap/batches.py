@@ -538,7 +538,8 @@ class Batches(Batch[D]):
 
         Notes
         -----
-        O(length of other), and memory for a snapshot of it: two maps are never locked at once. Releases the GIL.
+        O(length of other), one batch. Two maps are never locked at once: a map that may change is copied out first, a
+        read-only one without deleted keys is read where it lies. Releases the GIL.
 
         Examples
         --------
@@ -553,5 +554,5 @@ class Batches(Batch[D]):
             raise TypeError(f"merge() takes an IntArrayMap, not {type(other).__name__}")
         if other.row_shape != self.row_shape:
             raise ValueError(f"rows of shape {other.row_shape} can't go into a map of rows {self.row_shape}")
-        keys, rows = other._to_arrays()
+        keys, rows = other._snapshot()
         self._update_many(keys, coerce.cast(rows, self.dtype, False, "rows", 1), op)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from intarraymap import coerce, pickling
 from intarraymap._binding import Table
 from intarraymap.batches import Batches
+from intarraymap.exchange import Exchange
 from intarraymap.files import Files
 from intarraymap.views import MapItems, MapKeys, MapValues
 from intarraymap.whole import WholeMap
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     _Index: TypeAlias = Literal["auto", "hash", "direct"]
 
 
-class IntArrayMap(Table[D], Batches[D], WholeMap[D], Files[D], MutableMapping[int, npt.NDArray[D]]):
+class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], MutableMapping[int, npt.NDArray[D]]):
     """A map from int64 keys to rows: fixed-length arrays of numbers that lie side by side and never move.
 
     Parameters

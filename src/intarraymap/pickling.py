@@ -22,7 +22,9 @@ VERSION = 1
 
 def reduce(source: Table[Any], protocol: int) -> tuple[Any, ...]:
     """What ``__reduce_ex__`` returns."""
-    keys, rows = source._to_arrays()
+    # A pickle is one moment of the map, whatever becomes of it before the buffers are read: a map that may change is
+    # copied out here, once, and never again where buffers go out of band. A read-only one is not copied at all.
+    keys, rows = source._snapshot()
     parts = [PickleBuffer(cast("Any", array.reshape(-1).view(np.uint8))) for array in (keys, rows)]
     buffers = parts if protocol >= 5 else [bytes(part) for part in parts]
     header = (type(source), VERSION, source.row_shape, source.dtype.str, keys.dtype.str, source._index_asked())

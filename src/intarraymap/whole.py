@@ -63,7 +63,7 @@ class WholeMap(Batch[D]):
         Notes
         -----
         O(blocks). While any of the arrays lives, no freed row is used again and `compact` raises BufferError. They show
-        what the storage shows: a key deleted later stays in ``keys`` and leaves ``present``.
+        what the storage shows: a key deleted later leaves ``present``, and its place in ``keys`` is undefined then.
 
         Examples
         --------

@@ -185,6 +185,11 @@ static void b2_empty_overflow_bucket(iam_map *map)
     POKE(link->slot_count, 0);
 }
 
+static void b3_filter_lacks_a_tag(iam_map *map)
+{
+    POKE(home_with(map, true)->filter, 0);
+}
+
 static void t1_key_in_a_foreign_bucket(iam_map *map)
 {
     bucket *home = home_with(map, false);
@@ -410,6 +415,7 @@ static const struct {
     {"B2", make_hash, b2_more_slots_than_there_are},
     {"B2", make_hash, b2_hole_before_an_overflow_bucket},
     {"B2", make_hash, b2_empty_overflow_bucket},
+    {"B3", make_hash, b3_filter_lacks_a_tag},
     {"T1", make_hash, t1_key_in_a_foreign_bucket},
     {"T1", make_hash, t1_key_twice},
     {"T1", make_hash, t1_key_twice_with_one_row},
@@ -488,7 +494,7 @@ static void test_every_invariant_is_watched(void)
 /* Every number that DESIGN.md lists is in the table above. */
 static void test_none_is_missing(void)
 {
-    const char *numbers[] = {"S1", "S2", "B1", "B2", "T1", "T2", "T3", "T4", "R1",
+    const char *numbers[] = {"S1", "S2", "B1", "B2", "B3", "T1", "T2", "T3", "T4", "R1",
                              "R2", "R3", "D1", "D2", "D3", "D4", "L1", "I1", "I2"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         bool broken = false;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -255,3 +256,71 @@ class TestPickle:
         case = make_case((2,), "int8")
         other = round_trip(round_trip(case.map, 5), 2)
         assert_same(other, case.model)
+
+
+class TestSharedMemory:
+    """Protocol 5 through multiprocessing: the rows are in shared memory and never in the pickle."""
+
+    @staticmethod
+    def share(m):
+        """(pickle, shared memory with all buffers, their lengths)."""
+        from multiprocessing import shared_memory
+
+        buffers = []
+        data = pickle.dumps(m, 5, buffer_callback=buffers.append)
+        lengths = [buffer.raw().nbytes for buffer in buffers]
+        memory = shared_memory.SharedMemory(create=True, size=sum(lengths))
+        at = 0
+        for buffer, length in zip(buffers, lengths, strict=True):
+            memory.buf[at : at + length] = buffer.raw()
+            at += length
+        return data, memory, lengths
+
+    def test_another_process_reads_it(self, run_child):
+        m = IntArrayMap.from_arrays(np.arange(5000) * 10**12, rows_for(5000, (8,)))
+        data, memory, lengths = self.share(m)
+        try:
+            assert len(data) < 4096, "the rows are not in the pickle"
+            code = f"""
+            import pickle
+            from multiprocessing import resource_tracker, shared_memory
+            memory = shared_memory.SharedMemory({memory.name!r})
+            resource_tracker.unregister(memory._name, "shared_memory")  # its maker unlinks it
+            parts, at = [], 0
+            for length in {lengths}:
+                parts.append(memory.buf[at : at + length].toreadonly())
+                at += length
+            m = pickle.loads({data!r}, buffers=parts)
+            for part in parts:
+                part.release()
+            memory.close()
+            print(len(m), m._check(), m.to_arrays()[1].sum(), m[7 * 10**12].tolist())
+            """
+            expected = f"5000 None {m.to_arrays()[1].sum()} {m[7 * 10**12].tolist()}"
+            assert run_child(code).strip() == expected
+        finally:
+            memory.close()
+            memory.unlink()
+
+    def test_workers_of_a_pool(self):
+        """As multiprocessing itself hands a map over, with the protocol that it uses."""
+        import multiprocessing
+
+        m = IntArrayMap.from_arrays(np.arange(1000), rows_for(1000, (4,)))
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(len, (m,)) == 1000
+            assert pool.apply(copy.copy, (m,)) == m
+
+    def test_rows_are_copied_once_on_the_way_out(self):
+        """The snapshot, and nothing besides: at protocol 5 the buffers are the snapshot itself."""
+        m = IntArrayMap.from_arrays(np.arange(20_000), rows_for(20_000, (8,)))
+        m.to_arrays()
+        size = 20_000 * 72
+        tracemalloc.start()
+        try:
+            buffers = []
+            data = pickle.dumps(m, 5, buffer_callback=buffers.append)
+            assert tracemalloc.get_traced_memory()[1] < 1.2 * size
+        finally:
+            tracemalloc.stop()
+        assert pickle.loads(data, buffers=buffers) == m

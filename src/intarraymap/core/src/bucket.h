@@ -13,6 +13,11 @@
  *
  * B1: slots [0, slot_count) are in use and have a tophash >= 5, the others have tophash 0.
  * B2: only the last bucket of a chain may be less than full, and only the home bucket may be empty.
+ * B3: the home bucket's filter has the bit of every tag that is in its overflow buckets.
+ *
+ * The slots are counted in a byte, and beside it lies the filter: a bit for each of 16 classes of tags. A fifth of all
+ * home buckets has an overflow bucket (with 1.6 keys on average), which a miss would have to look into, at the price of
+ * another cache miss and a branch that nobody can guess; the filter spares nine tenths of that.
  */
 #ifndef IAM_BUCKET_H
 #define IAM_BUCKET_H
@@ -35,7 +40,9 @@
 typedef struct bucket {
     uint8_t tophash[BUCKET_SLOTS];
     uint32_t overflow; /* index in the overflow pool + 1, or BUCKET_NONE */
-    uint32_t slot_count;
+    uint8_t slot_count;
+    uint8_t unused;
+    uint16_t filter; /* of a home bucket: bucket_filter_bit of each tag in its overflow buckets, perhaps of others */
     uint32_t row_low[4];
     int64_t key[BUCKET_SLOTS];
     uint32_t row_high[4];
@@ -44,6 +51,7 @@ typedef struct bucket {
 
 static_assert(sizeof(bucket) == 128, "two cache lines");
 static_assert(offsetof(bucket, overflow) == 8 && offsetof(bucket, slot_count) == 12, "as drawn");
+static_assert(offsetof(bucket, filter) == 14, "as drawn");
 static_assert(offsetof(bucket, row_low) == 16 && offsetof(bucket, key) == 32, "as drawn");
 static_assert(offsetof(bucket, key) + 4 * sizeof(int64_t) == 64, "the border lies between key 3 and key 4");
 static_assert(offsetof(bucket, row_high) == 96, "as drawn");
@@ -66,6 +74,17 @@ static inline void bucket_write(bucket *home, unsigned slot, uint8_t tophash, in
     home->tophash[slot] = tophash;
     home->key[slot] = key;
     *bucket_row_place(home, slot) = row;
+}
+
+static inline uint16_t bucket_filter_bit(uint8_t tophash)
+{
+    return (uint16_t)(1u << (tophash & 15));
+}
+
+/* Whether a key with this tag can be in an overflow bucket of `home`. */
+static inline bool bucket_has_beyond(const bucket *home, uint8_t tophash)
+{
+    return (home->filter & bucket_filter_bit(tophash)) != 0;
 }
 
 /* Slots whose tag is `tophash`, without SIMD: bit 8 * slot + 7 of the result is set. Exact: the sum cannot carry into

@@ -36,7 +36,7 @@ static bool growth_due(const table *index)
 
 /* Where keys are dealt to: a chain being built from buckets that the source chain gives up. */
 typedef struct dealer {
-    bucket *last;
+    bucket *home, *last;
     uint32_t link; /* of `last`, BUCKET_NONE for a home bucket */
 } dealer;
 
@@ -52,6 +52,8 @@ static void deal(table *index, dealer *chain, uint32_t *spare, uint8_t tophash, 
         chain->last = fresh;
         chain->link = link;
     }
+    if (chain->last != chain->home)
+        chain->home->filter |= bucket_filter_bit(tophash);
     bucket_write(chain->last, chain->last->slot_count++, tophash, key, row);
 }
 
@@ -60,8 +62,10 @@ static void evacuate(table *index)
 {
     uint64_t from = index->bucket_count - index->level;
     uint64_t evacuation_bit = index->level;
-    dealer stay = {.last = table_bucket(index, from)};
-    dealer move = {.last = table_bucket(index, index->bucket_count)};
+    dealer stay = {.home = table_bucket(index, from)};
+    dealer move = {.home = table_bucket(index, index->bucket_count)};
+    stay.last = stay.home;
+    move.last = move.home;
     uint32_t spare = BUCKET_NONE; /* source buckets that are free to be dealt anew, linked */
     bucket source = *stay.last;
     memset(stay.last, 0, sizeof *stay.last);

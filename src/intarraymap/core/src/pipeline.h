@@ -23,6 +23,9 @@
 #define PIPELINE_DISTANCE 16
 #define PIPELINE_RING 64
 static_assert(PIPELINE_RING >= 3 * PIPELINE_DISTANCE + 1, "all that is in flight has its place");
+/* Results from this size on are written past the caches (non-temporal stores): nobody could find them there anyway, and
+ * a line that is written whole need not be read first. */
+#define STREAM_BYTES ((size_t)8 << 20)
 /* Memory of a map from which the pipeline pays: about the size of a second-level cache. Below, a plain loop is faster.
  */
 #define PIPELINE_BYTES (512u << 10)
@@ -121,7 +124,8 @@ PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
     flight->row = slots;
     const void *next = &home->key[(unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1)];
     uint32_t link = home->overflow;
-    if (UNLIKELY(slots == 0 && link != BUCKET_NONE) && LIKELY(link <= look->map->hash.overflow_top))
+    if (UNLIKELY(slots == 0 && bucket_has_beyond(home, flight->tophash)) &&
+        LIKELY(link != BUCKET_NONE && link <= look->map->hash.overflow_top))
         next = segments_at(&look->map->hash.overflow, link - 1);
     __builtin_prefetch(next, 0, 3);
 }
@@ -138,7 +142,7 @@ PIPELINE_INLINE uint32_t pipeline_check(const probe *look, const in_flight *flig
         uint32_t number = bucket_row(home, slot);
         return LIKELY(number < look->row_limit) ? number : IAM_ROW_NONE;
     }
-    if (LIKELY((slots & (slots - 1)) == 0 && home->overflow == BUCKET_NONE))
+    if (LIKELY((slots & (slots - 1)) == 0 && !bucket_has_beyond(home, flight->tophash)))
         return IAM_ROW_NONE;
     return table_find_hashed(&look->map->hash, home, flight->tophash, flight->key);
 }

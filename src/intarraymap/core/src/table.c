@@ -13,9 +13,9 @@ void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t
 {
     memset(index, 0, sizeof *index);
     uint64_t bucket_count_max = key_count_max * 2 / TABLE_LOAD_HALVES + 1;
-    segments_begin(&index->buckets, sizeof(bucket), bucket_count_max * 5 / 4 + BUCKET_SLOTS);
+    segments_begin(&index->buckets, sizeof(bucket), bucket_count_max * 5 / 4 + BUCKET_SLOTS, true);
     /* All keys in one chain is what a degenerate hash asks for. */
-    segments_begin(&index->overflow, sizeof(bucket), key_count_max / BUCKET_SLOTS + bucket_count_max);
+    segments_begin(&index->overflow, sizeof(bucket), key_count_max / BUCKET_SLOTS + bucket_count_max, true);
     index->row_limit = IAM_ROW_NONE;
     index->chain_limit = UINT32_MAX;
     index->secret = secret;
@@ -143,11 +143,12 @@ uint32_t table_erase(table *index, uint64_t hash, int64_t key)
     if (index->bucket_count == 0)
         return IAM_ROW_NONE;
     uint8_t tophash = hash_tophash(hash);
-    bucket *found = table_bucket(index, table_home(index, hash));
+    bucket *home = table_bucket(index, table_home(index, hash));
+    bucket *found = home;
     bucket *before = NULL;
     int slot;
     while ((slot = bucket_find(found, tophash, key)) < 0) {
-        if (found->overflow == BUCKET_NONE)
+        if (found->overflow == BUCKET_NONE || !bucket_has_beyond(home, tophash))
             return IAM_ROW_NONE;
         before = found;
         found = table_overflow_at(index, found->overflow);
@@ -164,6 +165,8 @@ uint32_t table_erase(table *index, uint64_t hash, int64_t key)
     if (end == 0 && before != NULL) {
         uint32_t link = before->overflow;
         before->overflow = BUCKET_NONE;
+        if (before == home)
+            home->filter = 0;
         table_overflow_free(index, link);
     }
     index->key_count--;
@@ -258,6 +261,13 @@ bool table_validate(const table *index, char *reason, size_t bytes)
         for (bool is_home = true;; is_home = false) {
             if (!bucket_validate(index, link, home, is_home, reason, bytes))
                 return false;
+            const bucket *first = table_bucket(index, home);
+            for (unsigned slot = 0; slot < link->slot_count && !is_home; slot++)
+                if (!bucket_has_beyond(first, link->tophash[slot])) {
+                    snprintf(reason, bytes, "B3: home bucket %llu: its filter lacks tag %u of an overflow bucket",
+                             (unsigned long long)home, link->tophash[slot]);
+                    return false;
+                }
             key_count += link->slot_count;
             if (link->overflow == BUCKET_NONE)
                 break;

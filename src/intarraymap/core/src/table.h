@@ -128,15 +128,17 @@ static inline uint32_t table_trust_row(const table *index, uint32_t row)
 
 static inline uint32_t table_find_hashed(const table *index, const bucket *home, uint8_t tophash, int64_t key)
 {
-    for (uint32_t left = index->chain_limit;; left--) {
-        int slot = bucket_find(home, tophash, key);
-        if (slot >= 0)
-            return table_trust_row(index, bucket_row(home, (unsigned)slot));
+    int slot = bucket_find(home, tophash, key);
+    if (slot < 0 && LIKELY(!bucket_has_beyond(home, tophash)))
+        return IAM_ROW_NONE;
+    for (uint32_t left = index->chain_limit; slot < 0; left--) {
         uint32_t link = home->overflow;
         if (link == BUCKET_NONE || UNLIKELY(link > index->overflow_top || left == 0))
             return IAM_ROW_NONE;
         home = segments_at(&index->overflow, link - 1);
+        slot = bucket_find(home, tophash, key);
     }
+    return table_trust_row(index, bucket_row(home, (unsigned)slot));
 }
 
 static inline uint32_t table_find(const table *index, int64_t key)
@@ -170,9 +172,13 @@ static inline bool table_room(table *index, alloc *memory, const bucket *last)
 
 static inline void table_append(table *index, alloc *memory, bucket *last, uint64_t hash, int64_t key, uint32_t row)
 {
+    uint8_t tophash = hash_tophash(hash);
     if (UNLIKELY(last->slot_count == BUCKET_SLOTS))
         last = table_extend(index, last);
-    bucket_write(last, last->slot_count++, hash_tophash(hash), key, row);
+    bucket *home = table_bucket(index, table_home(index, hash));
+    if (UNLIKELY(last != home))
+        home->filter |= bucket_filter_bit(tophash);
+    bucket_write(last, last->slot_count++, tophash, key, row);
     if (UNLIKELY(++index->key_count > index->grow_at))
         growth_step(index, memory);
 }

@@ -1,0 +1,63 @@
+"""Keys and rows in NumPy's own archive, .npz: two arrays, read and written without any pickle in them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from intarraymap import coerce
+
+__all__ = ["read", "write"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+def write(path: str | os.PathLike[str], keys: npt.NDArray[np.int64], rows: Array, compress: bool) -> None:
+    """Beside the old file first, so that a failure leaves that one whole."""
+    target = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    try:
+        with open(handle, "wb") as file:
+            if compress:
+                np.savez_compressed(file, keys=keys, rows=rows)
+            else:
+                np.savez(file, keys=keys, rows=rows)
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it for the owner alone
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    now = os.umask(0o077)
+    os.umask(now)
+    return now
+
+
+def read(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.int64], Array]:
+    """ValueError for whatever is not such an archive; OSError as open() raises it."""
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                if not isinstance(archive, np.lib.npyio.NpzFile):
+                    raise ValueError("it holds something else")
+                missing = {"keys", "rows"} - set(archive.files)
+                if missing:
+                    raise ValueError(f"it has no array {' and '.join(map(repr, sorted(missing)))}")
+                keys, rows = archive["keys"], archive["rows"]
+        except MemoryError:
+            raise
+        except Exception as error:  # zip files break in many ways, and NumPy's headers in more
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # an offset before the file is a broken file
+                raise
+            raise ValueError(f"{os.fspath(path)!r} is not an .npz archive, or a broken one: {error}") from error
+    if keys.ndim != 1 or rows.ndim < 2 or len(keys) != len(rows):
+        raise ValueError(f"keys of shape {keys.shape} and rows of {rows.shape}: expected (n,) and (n, *row_shape)")
+    return coerce.keys_within(keys), rows

@@ -1,0 +1,107 @@
+"""Archives of NumPy: written whole or not at all, read without trust."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import numpy as np
+import pytest
+from model import DTYPES, assert_same, build_map, copy_of
+
+from intarraymap import IntArrayMap
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("compress", [False, True])
+def test_there_and_back(tmp_path, dtype, compress):
+    m = build_map("hash", (2, 3), dtype, [5, -(2**63), 2**63 - 1, 0])
+    m.to_npz(tmp_path / "m.npz", compress=compress)
+    other = IntArrayMap.from_npz(str(tmp_path / "m.npz"), index="hash", seed=1)
+    assert (other.dtype, other.row_shape) == (m.dtype, m.row_shape)
+    assert_same(other, copy_of(m))
+    with np.load(tmp_path / "m.npz") as archive:
+        assert archive["keys"].tolist() == m.to_arrays()[0].tolist()
+
+
+def test_kinds_and_empty(tmp_path, make_case):
+    case = make_case()
+    case.map.to_npz(tmp_path / "m")
+    assert os.listdir(tmp_path) == ["m"], "the name as it is, and nothing left beside it"
+    assert_same(IntArrayMap.from_npz(tmp_path / "m"), case.model)
+    IntArrayMap((2, 2), "int8").to_npz(tmp_path / "m")
+    empty = IntArrayMap.from_npz(tmp_path / "m")
+    assert (len(empty), empty.row_shape, empty.dtype) == (0, (2, 2), np.dtype("int8"))
+
+
+def test_an_old_file_stays_whole(tmp_path):
+    m = IntArrayMap.fromkeys([1], [1.0])
+    m.to_npz(tmp_path / "m.npz")
+    assert stat.S_IMODE((tmp_path / "m.npz").stat().st_mode) == 0o666 & ~os.umask(os.umask(0o022))
+    before = (tmp_path / "m.npz").read_bytes()
+    m.close()
+    with pytest.raises(ValueError, match="closed"):
+        m.to_npz(tmp_path / "m.npz")
+    assert (tmp_path / "m.npz").read_bytes() == before
+    with pytest.raises(OSError):
+        IntArrayMap(1).to_npz(tmp_path / "no" / "m.npz")
+    os.mkdir(tmp_path / "folder")
+    with pytest.raises(OSError):
+        IntArrayMap(1).to_npz(tmp_path / "folder")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "m.npz"]
+    with pytest.raises(OSError):
+        IntArrayMap.from_npz(tmp_path / "none.npz")
+
+
+def test_never_unpickles(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    np.savez(tmp_path / "m.npz", keys=np.arange(1), rows=np.array([[Bomb()]], object))
+    with pytest.raises(ValueError):
+        IntArrayMap.from_npz(tmp_path / "m.npz")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "arrays, error",
+    [
+        ({}, ValueError),
+        ({"keys": np.arange(2)}, ValueError),
+        ({"rows": np.zeros((2, 2))}, ValueError),
+        ({"keys": np.arange(3), "rows": np.zeros((2, 2))}, ValueError),
+        ({"keys": np.arange(2), "rows": np.zeros(2)}, ValueError),
+        ({"keys": np.zeros((2, 1), int), "rows": np.zeros((2, 1, 2))}, ValueError),
+        ({"keys": np.zeros(2), "rows": np.zeros((2, 2))}, TypeError),
+        ({"keys": np.array([2**63], np.uint64), "rows": np.zeros((1, 2))}, OverflowError),
+        ({"keys": np.arange(1), "rows": np.array([["a"]])}, TypeError),
+        ({"keys": np.arange(1), "rows": np.zeros((1, 0))}, ValueError),
+    ],
+)
+def test_refused(tmp_path, arrays, error):
+    np.savez(tmp_path / "m.npz", **arrays)
+    with pytest.raises(error):
+        IntArrayMap.from_npz(tmp_path / "m.npz")
+
+
+def test_broken(tmp_path):
+    path = tmp_path / "m.npz"
+    m = IntArrayMap.from_arrays(np.arange(20), np.arange(40.0).reshape(20, 2))
+    m.to_npz(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 13):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError):
+            IntArrayMap.from_npz(path)
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            assert IntArrayMap.from_npz(path) == m, "what is read is what was written"
+        except (ValueError, TypeError, OverflowError, MemoryError):
+            pass
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for other in (b"", b"PK\x05\x06" + bytes(18), (tmp_path / "one.npy").read_bytes(), b"\x80\x04N."):
+        path.write_bytes(other)
+        with pytest.raises(ValueError):
+            IntArrayMap.from_npz(path)
