@@ -1,7 +1,7 @@
 """Builds the seven extension modules of the binding, each with the C core in it.
 
-_owner (a map's life and its lock), _batch (many keys), _cursor (iteration), _arrow and _producer (hand-over), _image
-(files) and _binding (one key) call the core directly. It keeps no process-wide state, so that each may have it linked
+_owner (a map's life and its lock), _batch (many keys), _cursor (iteration), _image (files), _arrow and _producer
+(hand-over) and _binding (one key) call the core directly. It keeps no process-wide state, so that each may have it linked
 in; its files are compiled once.
 
 Metadata is in pyproject.toml. Here is the list of C files and the flags, and nothing clever but two things:
@@ -50,7 +50,7 @@ modules = [
         extra_link_args=["-pthread"],
         depends=[*HEADERS, "setup.py"],
     )
-    for module in ("_owner", "_batch", "_cursor", "_arrow", "_producer", "_image", "_binding")
+    for module in ("_owner", "_batch", "_cursor", "_image", "_arrow", "_producer", "_binding")
 ]
 
 

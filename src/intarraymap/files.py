@@ -67,7 +67,7 @@ class Files(Batch[D]):
         Notes
         -----
         O(n). Written to a temporary file beside the target, put on the disk, then renamed: a crash at any moment leaves
-        the old file or the new one, whole (and perhaps a temporary one, ``.NAME.….tmp``). Readers go on meanwhile;
+        the old file or the new one, whole, and perhaps a temporary one, ``.NAME.….tmp``. Readers go on meanwhile;
         writers wait until the bytes are written. Rows lie in the file in row order, without holes. The hash seed of the
         map is not written: the file has an index with a seed of its own. Releases the GIL.
 

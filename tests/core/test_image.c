@@ -399,8 +399,10 @@ static void test_cycles_end(void)
     EXPECT(header->overflow_count > 100);
     bucket *homes = (bucket *)(void *)(image.bytes + header->sections[IMAGE_BUCKETS].offset);
     bucket *pool = (bucket *)(void *)(image.bytes + header->sections[IMAGE_OVERFLOW].offset);
-    for (uint64_t home = 0; home < header->bucket_count; home++)
-        homes[home].overflow = 1 + home % header->overflow_count;
+    for (uint64_t home = 0; home < header->bucket_count; home++) {
+        homes[home].overflow = (uint32_t)(1 + home % header->overflow_count);
+        homes[home].filter = UINT16_MAX;
+    }
     for (uint64_t at = 0; at < header->overflow_count; at++)
         pool[at].overflow = (uint32_t)(at % 2 ? at + 1 : (at + 1) % header->overflow_count + 1);
     image_seal(image.bytes);

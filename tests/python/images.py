@@ -152,7 +152,7 @@ def _find_hash(image: Image, key: int) -> int | None:
     home -= level * (home >= count)
     bucket = image.part("buckets", "u1").reshape(-1, 128)[home]
     for _ in range(17):
-        link, used = bucket[8:16].view("<u4").tolist()
+        link, used = int(bucket[8:12].view("<u4")[0]), int(bucket[12])
         rows = [*bucket[16:32].view("<u4").tolist(), *bucket[96:112].view("<u4").tolist()]
         for slot, there in enumerate(bucket[32:96].view("<i8").tolist()[:used]):
             if bucket[slot] == tophash and there == key:

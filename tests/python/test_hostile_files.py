@@ -374,8 +374,10 @@ def test_rows_out_of_range_and_cycles(tmp_path):
                 part[:, 4:8], part[:, 24:28] = 2**32 - 1, 5000
         if lie in ("cycle", "everything"):
             buckets[:, 2], overflow[:, 2] = 1, 1
+            buckets[:, 3] |= 0xFFFF0000  # the filter: look into the chain for whatever key
         if lie == "far links":
             buckets[:, 2], overflow[:, 2] = 2**32 - 1, len(overflow) + 1
+            buckets[:, 3] |= 0xFFFF0000
         if lie == "tags":
             for part in (buckets, overflow):
                 part[:, 0:2] = 0x05050505

@@ -300,8 +300,9 @@ iam_status iam_image_open(const iam_mapping *mapping, uint64_t seed, iam_map **m
     else
         open_direct(map, header);
     open_rows(map->rows, header);
-    /* Room for views of all rows: addresses, touched where views are taken. */
-    if (!rows_reserve(map->rows, header->row_count, header->index == IAM_INDEX_HASH, SEGMENTS_EXACT)) {
+    /* Room for views of all rows: addresses, touched where views are taken, on small pages (clearing a huge one takes
+     * longer than all the rest). */
+    if (!rows_reserve(map->rows, header->row_count, header->index == IAM_INDEX_HASH, SEGMENTS_AHEAD)) {
         iam_map_destroy(map);
         return IAM_NO_MEMORY;
     }

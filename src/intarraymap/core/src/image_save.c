@@ -54,7 +54,7 @@ iam_status iam_save_begin(const iam_map *map, uint64_t seed, const iam_about *ab
         return IAM_NO_MEMORY;
     save->map = map;
     save->memory = memory;
-    segments_begin(&save->pages, sizeof(uint64_t), map->rows->live_count + 1, true);
+    segments_begin(&save->pages, sizeof(uint64_t), map->rows->live_count + 1, false);
     save->place_low = UINT64_MAX;
     image_header *header = &save->header;
     memcpy(header->magic, image_magic, sizeof header->magic);

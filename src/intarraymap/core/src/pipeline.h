@@ -124,7 +124,8 @@ PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
     flight->row = slots;
     const void *next = &home->key[(unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1)];
     uint32_t link = home->overflow;
-    if (UNLIKELY(slots == 0 && bucket_has_beyond(home, flight->tophash)) && link - 1 < look->map->hash.overflow_top)
+    if (UNLIKELY(slots == 0 && bucket_has_beyond(home, flight->tophash)) &&
+        LIKELY(link != BUCKET_NONE && link <= look->map->hash.overflow_top))
         next = segments_at(&look->map->hash.overflow, link - 1);
     __builtin_prefetch(next, 0, 3);
 }

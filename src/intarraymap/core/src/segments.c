@@ -249,7 +249,7 @@ uint64_t segments_bytes(const segments *array)
 
 uint64_t segments_untouched(const segments *array, uint64_t used_count)
 {
-    if (array->range != NULL || array->block_count == 0)
+    if (array->range != NULL || array->block_count == 0 || array->borrowed_count > 0)
         return 0;
     uint64_t touched = used_count > array->asked_count ? used_count : array->asked_count;
     if (touched < array->low_count)
