@@ -12,8 +12,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 from intarraymap._core cimport (
-    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_look, iam_map_try_lock, iam_map_unlock, iam_status, iam_view,
-    iam_view_take,
+    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_look, iam_map_try_lock, iam_map_unlock, iam_status,
+    iam_view, iam_view_take,
 )
 from intarraymap._exact cimport array_over
 from intarraymap._failing cimport failing_state
@@ -125,7 +125,7 @@ cdef inline int writable(Owner owner) except -1:
 
 
 cdef inline iam_status try_lock(Owner owner, bint exclusive) noexcept:
-    """With a GIL nothing is taken: everyone takes the lock with the GIL in hand, and nobody lets it go before unlock."""
+    """With a GIL nothing is taken: everyone takes the lock GIL in hand, and nobody lets that go before unlock."""
     if HAS_GIL:
         return iam_map_look(owner.map, exclusive, count_load(owner.fork_count))
     return iam_map_try_lock(owner.map, exclusive, count_load(owner.fork_count))
