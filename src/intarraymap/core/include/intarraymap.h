@@ -124,8 +124,8 @@ typedef struct iam_options {
     iam_simd simd;
     /* Tests only: hash = (hash & hash_and) | hash_or; 0 / 0 means "leave the hash alone". */
     uint64_t hash_and, hash_or;
-    /* Views are taken and released by one thread at a time, as under Python's GIL, and never by whoever holds the lock
-     * exclusively by try_lock: plain instructions do then. */
+    /* Views and blocks are taken and released by one thread at a time, as under Python's GIL, and never by whoever
+     * holds the lock exclusively by try_lock: plain instructions do then. */
     bool serial_views;
     iam_spare *spare; /* or NULL: all memory goes back to the system at once */
     iam_allocator allocator;
@@ -248,7 +248,8 @@ uint64_t iam_map_block_count(const iam_map *map);
 void iam_map_block(const iam_map *map, uint64_t block_index, iam_block *block_out);
 /* Writes the keys of a block's present rows to keys_out (row_count int64); 0 where no key is present. */
 void iam_map_block_keys(const iam_map *map, const iam_block *block, int64_t *keys_out);
-/* While a block is held no row that is freed is used again and compact is refused. release: any thread, no lock. */
+/* While a block is held no row that is freed is used again and compact is refused. release: any thread, no
+ * lock; with serial_views as views are: one thread at a time. */
 void iam_blocks_take(const iam_map *map);
 void iam_blocks_release(iam_rows *rows);
 
