@@ -5,15 +5,14 @@ in rotating order for one batch of a million hits. Steps are counted by a third 
 """
 
 import subprocess
-import sys
-from pathlib import Path
 
-from .report import print_table, spread
+from .machine import ROOT
+from .record import Finding
+from .report import say_outcome
 from .runner import Case, Entry, Outcome, Target, Timing
 
-PROGRAMS = Path(__file__).parent.parent / "build" / "bench-native"
+PROGRAMS = ROOT / "build" / "bench-native"
 OURS = "intarraymap"
-STEP = "a step is a basic block (about five instructions) or 32 bytes moved"
 
 
 class Program:
@@ -52,46 +51,31 @@ def measure(count, rounds):
     for program in programs:
         program.close()
     entries = [Entry(name, timing.role, lambda s: lambda: None) for name, timing in timings.items()]
-    targets = (Target("rival", 1.3),)
-    return Outcome(Case("batched hit in C", count, 1_000_000, entries, targets), timings)
+    targets = (Target("rival", 1.3, ("absl", "Go map")),)
+    return Outcome(Case("batched hit in C", count, 1_000_000, entries, targets, group="native"), timings)
 
 
-def print_outcomes(outcomes, stream=sys.stdout):
-    """The map against each of them; the target names absl and Go's map, as their users write them."""
-    headings = ("keys", "contestant", "ns per hit", "× floor", "÷ intarraymap", "target", "")
-    rows = []
-    for outcome in outcomes:
-        for name in outcome.timings:
-            slower = outcome.ratio(name, OURS)
-            judged = name in ("absl", "Go map")
-            verdict = ("met" if slower[0] >= 1.3 else "MISSED") if judged else ""
-            timed = spread(outcome.spread(name)), spread(outcome.ratio(name, "floor")), spread(slower)
-            rows.append((f"{outcome.case.key_count:,}", name, *timed, "≥ 1.3 ×" if judged else "–", verdict))
-    print("\nC level: a batch of a million hits, 64-byte rows copied out, huge pages on all sides\n", file=stream)
-    print_table(headings, rows, stream)
-
-
-def print_steps(count, stream=sys.stdout):
-    """The longest insert and delete, counted."""
+def steps(count):
+    """Findings: the longest insert and delete, counted."""
     done = subprocess.run([PROGRAMS / "steps", str(count)], stdout=subprocess.PIPE, text=True, check=True)
-    lines = [line.split("\t") for line in done.stdout.splitlines()[1:]]
-    rows = [(line[0], line[1], *(f"{int(line[place]):,}" for place in (3, 4, 5, 2))) for line in lines]
-    print(f"\nSteps of single operations on the way to {count:,} keys and back ({STEP})\n", file=stream)
-    print_table(
-        ("operation", "mean steps", "most steps", "of them blocks", "bytes moved", "at operation"), rows, stream
-    )
+    findings = []
+    for line in done.stdout.splitlines()[1:]:
+        what, mean, operation, most, blocks, moved = line.split("\t")[:6]
+        detail = {"mean": float(mean), "operation": int(operation), "blocks": int(blocks), "bytes": int(moved)}
+        findings.append(Finding("steps", f"most steps of a single {what}", count, int(most), "steps", detail=detail))
+        findings.append(Finding("steps", f"mean steps, {what}", count, float(mean), "steps"))
+    return findings
 
 
-def run(arguments):
-    """`python -m bench native`."""
+def measure_all(suite):
+    """The part `native` of a run."""
     if not (PROGRAMS / "tables").exists():
-        print("build the programs first: make -C bench/native", file=sys.stderr)
-        return 1
-    from .runner import pin_to_one_core
-
-    pin_to_one_core()
-    counts = arguments.keys or ((1_000_000,) if arguments.quick else (1_000_000, 10_000_000))
-    rounds = arguments.rounds or 9
-    print_outcomes([measure(count, rounds) for count in counts])
-    print_steps(300_000 if arguments.quick else 10_000_000)
-    return 0
+        suite.record.note("left out: the C level (make bench-native builds it)")
+        print(suite.record.notes[-1], flush=True)
+        return
+    for count in suite.profile.native_keys:
+        outcome = measure(count, suite.rounds)
+        suite.record.add(outcome)
+        say_outcome(outcome)
+    if (PROGRAMS / "steps").exists():
+        suite.find([steps(suite.profile.step_keys)])

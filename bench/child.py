@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 
+from .machine import ROOT
 
-def ask(module, *arguments):
+
+def ask(module, *arguments, env=None):
     """Runs `python -m bench.<module> ARGUMENTS…` and returns the JSON it prints, or None with its error shown."""
     command = [sys.executable, "-m", f"bench.{module}", *map(str, arguments)]
     print(f"… {module} {' '.join(map(str, arguments))}", file=sys.stderr, flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=env, cwd=ROOT)
     if done.returncode != 0:
         print(f"   failed with code {done.returncode}", file=sys.stderr, flush=True)
         return None

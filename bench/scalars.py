@@ -20,7 +20,7 @@ def questions_for(verb, keys, missing, sets):
     return [workloads.hits(keys, seed).keys.tolist() for seed in range(sets)]
 
 
-def scalar(verb, key_count, *, targets=(), missing=False, note=""):
+def scalar(verb, key_count, *, targets=(), missing=False, note="", group="operations", in_quick=True):
     """`verb` is get, copy, set, insert, contains or delete; the contestants' `loop_<verb>` does it for each key."""
     name = f"scalar {verb}" + (" miss" if missing else " hit" if verb == "contains" else "")
     consumes = verb in CONSUMING
@@ -72,22 +72,28 @@ def scalar(verb, key_count, *, targets=(), missing=False, note=""):
 
         entries = [Entry("empty loop", "floor", nothing)]
         entries += [entry(role, cls) for role, cls in contestants.able(f"loop_{verb}")]
-        return Case(name, key_count, operation_count, entries, targets, keep_result=True, note=note)
+        return Case(name, key_count, operation_count, entries, targets, keep_result=True, note=note, group=group)
 
-    return Plan(name, key_count, make)
+    return Plan(name, key_count, make, in_quick, group)
 
 
 def iterate_items(key_count):
     """`for key, row in m.items()`."""
+    repeats = max(1, CONSUMED_COUNT // key_count)
 
     def make(contestants, sets):
         keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
 
         def entry(role, cls):
             built = cls.build(keys, rows)
-            return Entry(cls.name, role, lambda s: built.loop_items)
+
+            def call():
+                for _ in range(repeats):
+                    built.loop_items()
+
+            return Entry(cls.name, role, lambda s: call)
 
         entries = [entry(role, cls) for role, cls in contestants.able("loop_items")]
-        return Case("iterate items", key_count, key_count, entries, note="no target: dict wins here")
+        return Case("iterate items", key_count, repeats * key_count, entries, note="no target: dict wins here")
 
     return Plan("iterate items", key_count, make)

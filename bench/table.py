@@ -1,8 +1,12 @@
 """The issue's table: which cases are run, in which order, and what each has to reach."""
 
+from . import mechanisms, workloads
 from .cases import add_many, build, contains_many, delete_many, get_many_half_missing, get_many_hits, set_many_existing
 from .runner import Target
 from .scalars import iterate_items, scalar
+
+PATTERN_KEYS = 10_000
+HOSTILE = {"adversarial, against Fibonacci hashing", "adversarial, against dict"}  # a minute and more at a million
 
 
 def floor(ratio):
@@ -45,4 +49,54 @@ def plans():
         yield scalar("contains", count, targets=targets)
         yield scalar("contains", count, missing=True, targets=targets)
         yield scalar("delete", count, targets=targets)
-    yield iterate_items(1_000_000)
+    for count in (1_000_000, 1_000):
+        yield iterate_items(count)
+    yield from sizes()
+    yield from patterns()
+    yield from widths()
+    yield from threads()
+    yield from mechanisms.plans()
+
+
+FEWER = 200_000  # queries where no target hangs on it
+
+
+def sizes():
+    """The counts that the targets leave out, for the curves: 10 … 1e7 keys."""
+    for count in (10, 100, 10_000):
+        yield get_many_hits(count, group="sizes", query_count=FEWER)
+    for count in (10, 100, 1_000, 10_000):
+        yield get_many_hits(count, group="sizes", dense=True, query_count=FEWER, in_quick=False)
+        yield build(count, how="from_arrays", group="sizes", in_quick=count in (100, 10_000))
+    for count in (10, 100, 10_000, 100_000, 10_000_000):
+        yield scalar("copy", count, group="sizes", in_quick=False, note="m[k].copy()")
+        yield scalar("insert", count, group="sizes", in_quick=False, note="into an empty table, growth included")
+
+
+def patterns():
+    """Regular, skewed and hostile keys. Those against Fibonacci hashing make the numba table walk all of its keys."""
+    for pattern in workloads.patterns():
+        yield get_many_hits(PATTERN_KEYS, group="patterns", pattern=pattern, query_count=100_000)
+        if pattern not in HOSTILE:
+            yield get_many_hits(1_000_000, group="patterns", pattern=pattern, in_quick=False)
+        yield build(PATTERN_KEYS, how="from_arrays", group="patterns", pattern=pattern, in_quick=False)
+
+
+def widths():
+    """Rows of 1, 8 and 64 items; other dtypes."""
+    main_ones = ((1, "float64"), (64, "float64"), (8, "float32"), (8, "uint64"))
+    for width, dtype in (*main_ones, (64, "float32"), (1, "uint64")):
+        main = (width, dtype) in main_ones
+        shape = {"group": "widths", "width": width, "dtype": dtype}
+        yield get_many_hits(100_000, query_count=FEWER, in_quick=main, **shape)
+        yield get_many_hits(1_000_000, in_quick=False, slow=False, **shape)
+        yield build(1_000_000, how="from_arrays", in_quick=False, **shape)
+        yield add_many("uniform", in_quick=False, **shape)
+
+
+def threads():
+    """What is run once more with as many threads as everyone likes."""
+    shape = {"group": "threads", "threads": "default threads"}
+    yield get_many_hits(1_000_000, slow=False, **shape)
+    yield add_many("uniform", **shape)
+    yield add_many("Zipf(1.2)", in_quick=False, **shape)
