@@ -127,14 +127,14 @@ def insert(keys_name, key_count, variants, in_quick=True):
     return Plan(operation, key_count, make, in_quick, "mechanisms")
 
 
-def get_many(keys_name, key_count, variants, in_quick=True):
-    """A batch of a million hits."""
+def get_many(keys_name, key_count, variants, in_quick=True, query_count=BATCH_QUERIES):
+    """One batch of hits."""
     operation = f"get_many, {keys_name}"
 
     def make(contestants, sets):
         keys = (workloads.dense_keys if keys_name.startswith("dense") else workloads.random_keys)(key_count)
         rows = workloads.make_rows(key_count)
-        queries = [workloads.hits(keys, seed, BATCH_QUERIES) for seed in range(sets)]
+        queries = [workloads.hits(keys, seed, query_count) for seed in range(sets)]
 
         def entry(variant):
             table = variant.make(key_count)
@@ -144,14 +144,14 @@ def get_many(keys_name, key_count, variants, in_quick=True):
                 expect(answer, rows[queries[s].positions], f"{operation}, {variant.name}")
 
             def count():
-                return counted(table, lambda: table.get_many(queries[0].keys), BATCH_QUERIES)
+                return counted(table, lambda: table.get_many(queries[0].keys), query_count)
 
             role = "map" if variant is RELEASE else "rival"
             return Entry(variant.name, role, lambda s: lambda: table.get_many(queries[s].keys), check, count)
 
         entries = [Entry("floor", "floor", lambda s: lambda: np.take(rows, queries[s].positions, axis=0))]
         entries += [entry(variant) for variant in variants] if contestants.map else []
-        return Case(operation, key_count, BATCH_QUERIES, entries, group="mechanisms")
+        return Case(operation, key_count, query_count, entries, group="mechanisms")
 
     return Plan(operation, key_count, make, in_quick, "mechanisms")
 

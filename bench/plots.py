@@ -34,7 +34,9 @@ SETTINGS = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "patch.edgecolor": INK,
     "legend.frameon": False,
+    "legend.labelcolor": INK,
     "legend.fontsize": 8,
     "lines.markersize": 4,
     "lines.linewidth": 1.4,
@@ -132,7 +134,9 @@ def wins_and_losses(record):
         middle = np.array([bars[name][0] for name in names])
         low, high = (np.array([bars[name][i] for name in names]) for i in (1, 2))
         colours = [WIN if value > 1 else LOSS for value in middle]
-        axes.barh(names, np.log2(middle), color=colours, height=0.7, xerr=np.log2([middle / low, high / middle]))
+        axes.barh(
+            names, np.log2(middle), color=colours, height=0.7, xerr=np.log2([middle / low, high / middle]), ecolor=INK
+        )
         axes.axvline(0, color=INK, linewidth=1)
         ends = np.arange(np.floor(np.log2(low.min())), np.ceil(np.log2(high.max())) + 1)
         axes.set_xticks(ends, [f"{2.0**end:g} ×" for end in ends])

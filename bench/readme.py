@@ -45,6 +45,7 @@ def text_of(record):
     missed = [claim for claim in found if claim.met is False]
     profile = "quick profile" if record.settings.get("quick") else "full profile"
     profile += "" if record.complete else ", interrupted"
+    profile += f", only {record.settings['only']}" if record.settings.get("only") else ""
     day = record.started.split()[0]
     machine = f"{about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}"
     words = (

@@ -119,9 +119,15 @@ class Suite:
             wanted = chosen(f"{plan.group}: {plan.name}", self.only)
             wanted = wanted and plan.key_count <= self.profile.keys_max and (plan.in_quick or not self.profile.quick)
             if wanted and (not self.keys or plan.key_count in self.keys):
-                if not self.default_threads or plan.group == "threads":
-                    if plan.group != "threads" or self.default_threads:
-                        self.case(plan)
+                if (plan.group == "threads") == self.default_threads:
+                    self.case(plan)
+        self.find(table.pattern_findings(self.record))
+
+    def bandwidth(self):
+        from . import bandwidth
+
+        if self.wants("bandwidth"):
+            self.find(bandwidth.measure_all(self.rounds, self.keys))
 
     def threads(self):
         """The second table: a child process in which everyone has as many threads as they like."""
@@ -188,7 +194,7 @@ class Suite:
 
     def all(self):
         """The parts asked for, in order."""
-        parts = self.arguments.parts or ["timed", "threads", "memory", "pause", "latency", "native"]
+        parts = self.arguments.parts or ["bandwidth", "timed", "threads", "memory", "pause", "latency", "native"]
         for part in parts:
             if part == "threads" and not chosen("threads: get_many add_many", self.only):
                 continue

@@ -2,10 +2,12 @@
 
 from . import mechanisms, workloads
 from .cases import add_many, build, contains_many, delete_many, get_many_half_missing, get_many_hits, set_many_existing
+from .record import Finding
 from .runner import Target
 from .scalars import iterate_items, scalar
 
 PATTERN_KEYS = 10_000
+PATTERN_LIMIT = 8.0  # times slower than random keys, as promised
 HOSTILE = {"adversarial, against Fibonacci hashing", "adversarial, against dict"}  # a minute and more at a million
 
 
@@ -100,3 +102,19 @@ def threads():
     yield get_many_hits(1_000_000, slow=False, **shape)
     yield add_many("uniform", **shape)
     yield add_many("Zipf(1.2)", in_quick=False, **shape)
+
+
+def pattern_findings(record):
+    """What is promised of adversaries: no pattern makes the map more than eight times slower than random keys."""
+    outcomes = [outcome for outcome in record.group("patterns")[0] if outcome.of_role("map")]
+    times = {}
+    for outcome in outcomes:
+        case = outcome.case
+        least = outcome.spread(outcome.map_and_floor()[0])[1]
+        times.setdefault((case.operation, case.key_count), {})[case.pattern] = least
+    for (operation, count), by_pattern in times.items():
+        if len(by_pattern) > 1 and "uniform" in by_pattern:
+            worst = max(by_pattern, key=by_pattern.get)
+            ratio = by_pattern[worst] / by_pattern["uniform"]
+            what = f"{operation}: slowest pattern ({worst}) against uniform keys"
+            yield [Finding("patterns", what, count, ratio, "×", PATTERN_LIMIT)]

@@ -1,0 +1,223 @@
+"""The bench itself, at tiny sizes: every case with every contestant, every part, every way out. No figure is judged."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from bench import cases, mechanisms, readme, scalars, sheets, suite, workloads
+from bench.machine import ROOT
+from bench.page import page
+from bench.record import Finding, Record, load
+from bench.report import show_record
+from bench.runner import Case, Entry, Outcome, Target, Timing, WrongAnswer, measure
+from bench.terminal import show_plain
+
+FEW = 500
+
+
+@pytest.fixture(scope="module")
+def who():
+    found, _left_out = suite.contestants()
+    if found.map is None:
+        pytest.skip("intarraymap is not installed")
+    return found
+
+
+def tiny_plans():
+    yield cases.get_many_hits(FEW, query_count=1_000)
+    yield cases.get_many_hits(FEW, query_count=1_000, call_size=300)
+    yield cases.get_many_hits(FEW, query_count=1_000, dense=True, out=True, slow=False)
+    for pattern in workloads.patterns():
+        yield cases.get_many_hits(FEW, query_count=1_000, pattern=pattern)
+        yield cases.build(FEW, how="from_arrays", pattern=pattern)
+    for width, dtype in ((1, "float64"), (64, "float32"), (8, "uint64")):
+        yield cases.get_many_hits(FEW, query_count=1_000, width=width, dtype=dtype)
+        yield cases.build(FEW, how="set_many", width=width, dtype=dtype)
+        yield cases.add_many("uniform", width=width, dtype=dtype, update_count=2_000)
+    yield cases.get_many_half_missing(FEW, targets=(Target("rival", 2.0),))
+    yield cases.contains_many(FEW, half=True, targets=())
+    yield cases.contains_many(FEW, half=False, targets=())
+    yield cases.set_many_existing(FEW, targets=())
+    yield cases.delete_many(FEW, targets=())
+    yield cases.add_many("Zipf(1.2)", update_count=2_000, batch=300)
+    yield cases.add_many("Zipf(1.2)", update_count=2_000)
+    for verb in ("get", "copy", "set", "insert", "contains", "delete"):
+        yield scalars.scalar(verb, FEW, query_count=1_000)
+    yield scalars.scalar("contains", FEW, missing=True, query_count=1_000)
+    yield scalars.iterate_items(FEW)
+    variants = [value for value in vars(mechanisms).values() if isinstance(value, mechanisms.Variant)]
+    scattered = [one for one in variants if one is not mechanisms.DIRECT]  # too sparse for it, and says so
+    for keys_name, some in (("dense keys", variants), ("random keys", scattered)):
+        yield mechanisms.insert(keys_name, FEW, some)
+        yield mechanisms.set_many(keys_name, FEW, some)
+        yield mechanisms.get_many(keys_name, FEW, some, query_count=1_000)
+
+
+@pytest.mark.parametrize("plan", list(tiny_plans()), ids=lambda plan: f"{plan.group}: {plan.name}")
+def test_every_case_answers_right(plan, who):
+    outcome = measure(plan.make(who, 2), 1)
+    assert outcome.of_role("map")
+    for name, timing in outcome.timings.items():
+        assert list(timing.wall) == [0] and timing.wall[0] > 0, name
+    again = Outcome.from_json(json.loads(json.dumps(outcome.as_json())))
+    assert again.as_json() == outcome.as_json()
+
+
+def test_a_wrong_answer_is_no_time():
+    def check(answer, s):
+        cases.expect(answer, np.ones(3), "case")
+
+    case = Case("case", 1, 1, [Entry("liar", "rival", lambda s: lambda: np.zeros(3), check)])
+    with pytest.raises(WrongAnswer, match="case"):
+        measure(case, 1)
+
+
+def test_patterns_have_distinct_keys():
+    for name, (make, draw) in workloads.patterns().items():
+        keys = make(5_000)
+        assert keys.dtype == np.int64 and np.unique(keys).size == keys.size == 5_000, name
+        queries = draw(keys, 3, 1_000)
+        assert np.array_equal(keys[queries.positions], queries.keys), name
+
+
+def made_record(path=None):
+    """Two outcomes, a win and a loss, and findings kept and missed, with figures that are easy to follow."""
+    record = Record(path, {"quick": True})
+    for rival_ns, operation in ((20.0, "won"), (5.0, "lost")):
+        timings = {
+            "floor": Timing("floor", {0: 5.0, 1: 6.0}, {0: 5.0, 1: 6.0}),
+            "IntArrayMap": Timing("map", {0: 10.0, 1: 12.0}, {0: 9.0, 1: 11.0}),
+            "rival <&>": Timing("rival", {0: rival_ns, 1: rival_ns}, {0: rival_ns, 1: rival_ns}),
+        }
+        record.add(Outcome(Case(operation, 100, 1, [], (Target("floor", 1.5), Target("rival", 1.5))), timings))
+    record.find([Finding("memory", "built by whole: resident", 100, 99.0, "bytes/row", 98.0)])
+    record.find([Finding("memory", "built by whole: resident", 100, 97.0, "bytes/row", 100.0)])
+    return record
+
+
+def test_claims_are_met_or_missed_with_their_ratio():
+    claims = {(claim.what, claim.target): claim for claim in sheets.claims(made_record())}
+    assert claims["won", "best rival ≥ 1.5 × map"].met is True
+    assert claims["won", "best rival ≥ 1.5 × map"].measured == "1.83 (1.67–2.00) ×"
+    assert claims["lost", "best rival ≥ 1.5 × map"].met is False
+    assert claims["lost", "≤ 1.5 × floor"].met is False
+    assert claims["IntArrayMap: built by whole: resident", "≤ 98.0 bytes/row"].met is False
+    assert claims["IntArrayMap: built by whole: resident", "≤ 100 bytes/row"].met is True
+
+
+def test_a_record_is_whole_after_every_case(tmp_path):
+    path = tmp_path / "record.json"
+    made = made_record(path)
+    kept = load(path)
+    assert not kept.complete
+    assert kept.as_json() == made.as_json()
+    made.finish()
+    assert load(path).complete
+    path.write_text('{"format": 1}')
+    with pytest.raises(ValueError, match="format 1"):
+        load(path)
+
+
+class Tags(HTMLParser):
+    """Checks that tags are closed in order; collects what would be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.fetched, self.classes = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.classes.add(given.get("class"))
+        self.fetched += [given[name] for name in ("src", "href", "xlink:href") if name in given]
+        if tag not in ("meta", "br", "link", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone():
+    text = page(made_record())
+    tags = Tags()
+    tags.feed(text)
+    assert not tags.open
+    assert all(address.startswith("#") for address in tags.fetched)
+    assert {"win", "loss"} <= tags.classes
+    assert "rival &lt;&amp;&gt;" in text and "rival <&>" not in text
+    assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
+    assert "@import" not in text and "url(http" not in text
+
+
+def test_plots_take_their_colours_from_the_page():
+    pytest.importorskip("matplotlib")
+    from bench import plots
+
+    made = plots.all_plots(made_record())
+    assert [title for title, _svg in made] == ["Wins and losses", "Memory"]
+    for _title, svg in made:
+        assert svg.startswith("<svg") and "var(--ink)" in svg
+        assert not re.search(r"#[0-9a-f]{6}\b", svg)
+    assert "var(--win)" in made[0][1] and "var(--loss)" in made[0][1]
+
+
+def test_the_readme_is_rewritten_between_its_comments(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    readme.rewrite(made_record(), path)
+    text = path.read_text()
+    assert text.startswith(f"before\n{readme.BEGIN}\n") and text.endswith(f"{readme.END}\nafter\n")
+    assert "old" not in text and "**lost (we lose)**" in text and "| won |" in text
+    once = text
+    readme.rewrite(made_record(), path)
+    assert path.read_text().split("\n")[4:] == once.split("\n")[4:]
+    path.write_text("nothing")
+    with pytest.raises(ValueError, match="expected the comments"):
+        readme.rewrite(made_record(), path)
+
+
+def test_tables_in_plain_words(capsys):
+    show_record(made_record(), everyone=True)
+    with_rich = capsys.readouterr().out
+    for sheet in sheets.all_sheets(made_record()):
+        show_plain(sheet, sys.stdout)
+    plain = capsys.readouterr().out
+    for text in (with_rich, plain):
+        assert "MISSED" in text and "1.83 (1.67–2.00)" in text
+
+
+def bench(*arguments):
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def test_run_from_the_command_line(who, tmp_path):
+    path, html = tmp_path / "run.json", tmp_path / "run.html"
+    asked = ["--only", "get_many hits, calls", "--rivals", "dict", "--keys", 1000, "--rounds", 1]
+    done = bench("run", *asked, "--json", path, "--html", html)
+    assert done.returncode == 0, done.stderr
+    record = load(path)
+    assert record.complete and [o.case.operation for o in record.outcomes] == ["get_many hits, calls of 1,000"]
+    assert {"IntArrayMap", "floor", "dict of arrays"} <= set(record.outcomes[0].timings)
+    assert html.read_text().startswith("<!DOCTYPE html>")
+    done = bench("report", path, "--no-readme", "--html", tmp_path / "again.html")
+    assert done.returncode == 0 and "Targets: " in done.stdout
+
+
+@pytest.mark.parametrize("part", ["pause", "memory", "latency"])
+def test_parts_from_the_command_line(part, who, tmp_path):
+    path = tmp_path / "part.json"
+    done = bench(part, "--keys", 2000, "--rivals", "dict of arrays", "--json", path)
+    assert done.returncode == 0, done.stderr
+    record = load(path)
+    ours = [finding for finding in record.findings if finding.who == "IntArrayMap"]
+    assert ours or any("left out" in note for note in record.notes)
+    assert all(np.isfinite(finding.value) for finding in record.findings)
