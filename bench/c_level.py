@@ -1,7 +1,8 @@
-"""The core against absl::flat_hash_map and Go's map, with no Python between: `python -m bench native`.
+"""The core against absl::flat_hash_map, boost::unordered_flat_map and Go's map, with no Python between.
 
-The programs of `bench/native` (built first by `make -C bench/native`) hold their tables and wait; each round asks them
-in rotating order for one batch of a million hits. Steps are counted by a third program: see native/steps.c.
+The programs of `bench/native` (`make bench-native` builds them) hold their tables and wait; each round asks them in
+rotating order for one batch of a million keys, on huge pages on all sides, then with none on any. Steps are counted by
+a third program: see native/steps.c.
 """
 
 import subprocess
@@ -9,21 +10,23 @@ import subprocess
 from .machine import ROOT
 from .record import Finding
 from .report import say_outcome
-from .runner import Case, Entry, Outcome, Target, Timing
+from .runner import Case, Outcome, Target, Timing
 
 PROGRAMS = ROOT / "build" / "bench-native"
-OURS = "intarraymap"
+QUERY_COUNT = 1_000_000
+OURS, ONE = "intarraymap", "intarraymap, one at a time"
+JUDGED = ("absl", "Go map")  # as their users write them, without tricks
 
 
 class Program:
-    """A program that answers `NAME<tab>SET` with nanoseconds per hit."""
+    """A program that answers `NAME<tab>hit or miss<tab>SET` with nanoseconds per key."""
 
     def __init__(self, *command):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.names = self.process.stdout.readline().rstrip("\n").split("\t")
 
-    def ask(self, name, query_set):
-        self.process.stdin.write(f"{name}\t{query_set}\n")
+    def ask(self, name, what, query_set):
+        self.process.stdin.write(f"{name}\t{what}\t{query_set}\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
@@ -35,24 +38,42 @@ class Program:
         self.process.wait()
 
 
-def measure(count, rounds):
-    """One Outcome: batched hits at `count` keys, huge pages on all sides."""
-    programs = [Program(PROGRAMS / name, str(count)) for name in ("tables", "gomap") if (PROGRAMS / name).exists()]
-    asked = {name: program for program in programs for name in program.names}
+def timed(asked, what, rounds):
+    """`{name: {round: ns}}` of every contestant, interleaved."""
+    times = {name: {} for name in asked}
     names = list(asked)
-    roles = {"floor": "floor", OURS: "map"}
-    timings = {name: Timing(roles.get(name, "rival")) for name in names}
     for name in names:
-        asked[name].ask(name, 0)  # warms up
-    for round_number in range(rounds):
-        turn = round_number % len(names)
+        asked[name].ask(name, what, 0)  # warms up
+    for number in range(rounds):
+        turn = number % len(names)
         for place, name in list(enumerate(names))[turn:] + list(enumerate(names))[:turn]:
-            timings[name].wall[round_number] = asked[name].ask(name, 1 + round_number * len(names) + place)
-    for program in programs:
-        program.close()
-    entries = [Entry(name, timing.role, lambda s: lambda: None) for name, timing in timings.items()]
-    targets = (Target("rival", 1.3, ("absl", "Go map")),)
-    return Outcome(Case("batched hit in C", count, 1_000_000, entries, targets, group="native"), timings)
+            times[name][number] = asked[name].ask(name, what, 1 + number * len(names) + place)
+    return times
+
+
+def outcomes_of(times, what, count, pages):
+    """Batched against all of them, and one key at a time against those that work so."""
+    everyone = {"floor": "floor", OURS: "map"} | {name: "rival" for name in times if name not in ("floor", OURS, ONE)}
+    single = {"floor": "floor", ONE: "map"} | {name: "rival" for name in ("absl", "boost", "Go map") if name in times}
+    targets = (Target("rival", 1.3, JUDGED),) if (what, pages) == ("hit", "huge") else ()
+    words = "huge pages" if pages == "huge" else "4 KiB pages"
+    for operation, roles, wanted in ((f"batched {what}", everyone, targets), (f"single {what}", single, ())):
+        timings = {name: Timing(role, times[name]) for name, role in roles.items()}
+        case = Case(f"{operation} in C, {words}", count, QUERY_COUNT, [], wanted, group="native")
+        yield Outcome(case, timings)
+
+
+def measure(count, pages, rounds):
+    """Yields the outcomes at `count` keys; `pages` is huge or plain."""
+    paths = [PROGRAMS / name for name in ("tables", "gomap") if (PROGRAMS / name).exists()]
+    programs = [Program(path, str(count), pages) for path in paths]
+    try:
+        asked = {name: program for program in programs for name in program.names}
+        for what in ("hit", "miss"):
+            yield from outcomes_of(timed(asked, what, rounds), what, count, pages)
+    finally:
+        for program in programs:
+            program.close()
 
 
 def steps(count):
@@ -74,8 +95,8 @@ def measure_all(suite):
         print(suite.record.notes[-1], flush=True)
         return
     for count in suite.profile.native_keys:
-        outcome = measure(count, suite.rounds)
-        suite.record.add(outcome)
-        say_outcome(outcome)
-    if (PROGRAMS / "steps").exists():
-        suite.find([steps(suite.profile.step_keys)])
+        for pages in ("huge", "plain"):
+            for outcome in measure(count, pages, suite.rounds):
+                suite.record.add(outcome)
+                say_outcome(outcome)
+    suite.find([steps(suite.profile.step_keys)])

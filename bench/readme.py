@@ -49,8 +49,8 @@ def text_of(record):
     day = record.started.split()[0]
     machine = f"{about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}"
     words = (
-        f"Measured at commit `{about['commit']}` on {day} by `python -m bench run` ({profile}) on {machine}. Medians in "
-        "ns per operation over interleaved rounds, 8 × float64 rows, one thread each; the floor is `np.take(rows, "
+        f"Measured at commit `{about['commit']}` on {day} by `python -m bench run` ({profile}) on {machine}. Medians "
+        "in ns per operation over interleaved rounds, 8 × float64 rows, one thread each; the floor is `np.take(rows, "
         "known_positions)`, copying, or an empty loop. "
         f"Of {met + len(missed)} targets {met} are met and {len(missed)} missed."
     )
