@@ -72,6 +72,7 @@ def main():
     compare.add_argument("--keys", nargs="+", type=int, metavar="COUNT", help="only so many keys")
     compare.add_argument("--rounds", type=int, default=15, metavar="COUNT", help="A-B rounds (15)")
     compare.add_argument("--restarts", type=int, default=3, metavar="COUNT", help="fresh processes on the way (3)")
+    compare.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: better on a busy machine")
     compare.add_argument("--json", metavar="FILE", help="every round")
     compare.set_defaults(do=later("compare"))
 

@@ -42,6 +42,13 @@ class Plan:
     group: str = "operations"
 
 
+def named(operation, pattern, width, dtype):
+    """The operation with whatever is not as usual."""
+    more = [pattern] if pattern != "uniform" else []
+    more += [f"{width} × {dtype}"] if (width, dtype) != (ROW_ITEMS, "float64") else []
+    return ", ".join([operation, *more])
+
+
 def expect(answer, wanted, what):
     """Raises WrongAnswer unless both arrays are equal."""
     answer = np.asarray(answer)
@@ -74,7 +81,7 @@ def get_many_hits(
     operation += f", calls of {call_size:,}" if call_size else ""
     at_once = call_size or query_count
     make_keys, draw = workloads.patterns()[pattern]
-    name = " ".join([operation, pattern, f"{width} × {dtype}"])
+    name = named(operation, pattern, width, dtype)
 
     def make(contestants, sets):
         keys = workloads.dense_keys(key_count) if dense else make_keys(key_count)
@@ -168,7 +175,7 @@ def build(
 ):  # fmt: skip
     """`how`: from_arrays, or set_many into an empty map. Small tables are built again and again within a call."""
     operation = f"build ({how})"
-    name = " ".join([operation, pattern, f"{width} × {dtype}"])
+    name = named(operation, pattern, width, dtype)
     repeats = max(1, BUILT_COUNT // key_count)
     make_keys, _draw = workloads.patterns()[pattern]
 
@@ -268,7 +275,7 @@ def add_many(
 ):  # fmt: skip
     """Updates into an empty table; `batch`: handed over in live batches."""
     operation = f"add_many {distribution}" + (f", live batches of {batch:,}" if batch else "")
-    name = f"{operation} {width} × {dtype}"
+    name = named(operation, "uniform", width, dtype)
 
     def make(contestants, sets):
         draw = workloads.zipf_updates if distribution == "Zipf(1.2)" else workloads.uniform_updates

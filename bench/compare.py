@@ -42,7 +42,7 @@ def name_of(plan):
     return f"{plan.name}, {plan.key_count:,}"
 
 
-# ---- A worker: one side -----------------------------------------------------------------------------------------------
+# ---- A worker: one side ----------------------------------------------------------------------------------------------
 
 
 def work():
@@ -69,9 +69,9 @@ def work():
             told = {"roles": list(entries)}
         else:
             call = entries[asked["time"]].prepare(asked["set"] % SETS)
-            wall, _cpu, _result = time_call(call, case.keep_result)
+            wall, cpu, _result = time_call(call, case.keep_result)
             del call, _result
-            told = {"ns": wall / case.operation_count}
+            told = {"wall": wall / case.operation_count, "cpu": cpu / case.operation_count}
         print(json.dumps(told), flush=True)
 
 
@@ -99,7 +99,7 @@ class Worker:
         self.process.wait()
 
 
-# ---- Environments -----------------------------------------------------------------------------------------------------
+# ---- Environments ----------------------------------------------------------------------------------------------------
 
 
 def git(*words):
@@ -124,19 +124,19 @@ def environment(commit):
     source = folder / "source"
     source.mkdir(parents=True, exist_ok=True)
     subprocess.run(["tar", "-x", "-C", source], input=git("archive", commit), check=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder / "venv"], check=True)
     # NumPy, numba and the build tools of this Python, behind the environment's own packages.
     script = "import sysconfig; print(sysconfig.get_path('purelib'))"
     told = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
     places = [place for place in sys.path if place.endswith(("site-packages", "dist-packages"))]
     Path(told.stdout.strip(), "behind.pth").write_text("\n".join(places) + "\n")
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*install, "--force-reinstall", source], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--no-index", "--force-reinstall", source], check=True)
     done.write_text(commit + "\n")
     return python
 
 
-# ---- Judging ----------------------------------------------------------------------------------------------------------
+# ---- Judging ---------------------------------------------------------------------------------------------------------
 
 
 def interval_of_median(values, confidence=CONFIDENCE):
@@ -185,14 +185,14 @@ def sheet_of(measured, base, head):
     return sheet
 
 
-def measure(name, workers, first_round, rounds, times):
+def measure(name, workers, first_round, rounds, clock, times):
     """Some A-B rounds of one case, added to `times`: `{role: [(base, head), …]}`."""
     roles = [worker.ask(make=name)["roles"] for worker in workers]
     for number in range(first_round, first_round + rounds):
         for role in roles[0]:
             pair = [0.0, 0.0]
             for side in (0, 1) if number % 2 == 0 else (1, 0):
-                pair[side] = workers[side].ask(time=role, set=number)["ns"]
+                pair[side] = workers[side].ask(time=role, set=number)[clock]
             times.setdefault(role, []).append(tuple(pair))
 
 
@@ -223,7 +223,7 @@ def run(arguments):
             workers = [Worker(python, label) for python, label in zip(pythons, labels, strict=True)]
             for name in names:
                 print(f"… {name}, rounds {done + 1}–{done + rounds}", file=sys.stderr, flush=True)
-                measure(name, workers, done, rounds, measured[name])
+                measure(name, workers, done, rounds, arguments.clock, measured[name])
                 keep(arguments.json, labels, measured)
             done += rounds
             for worker in workers:

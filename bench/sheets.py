@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from .cases import named
+
 WIN, LOSS, PLAIN = "win", "loss", ""
 # The groups of a record in reading order, and what their tables are called.
 GROUPS = {
@@ -91,14 +93,8 @@ def verdict(met):
 
 def name_of(case):
     """The operation with whatever is not as usual."""
-    more = [case.operation]
-    if case.pattern != "uniform":
-        more.append(case.pattern)
-    if (case.width, case.dtype) != (8, "float64"):
-        more.append(f"{case.width} × {case.dtype}")
-    if case.threads != "one each":
-        more.append(case.threads)
-    return ", ".join(more)
+    name = named(case.operation, case.pattern, case.width, case.dtype)
+    return name if case.threads == "one each" else f"{name}, {case.threads}"
 
 
 def claims(record):
