@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 
 from .machine import ROOT, commit, processor
-from .workload import WORKLOADS
+from .workload import SEGMENTS, WORKLOADS
 
 NEVER = 2**31 - 1  # allocations between asking and giving back: whatever was given back counts
 STYLE = """
@@ -24,10 +24,10 @@ li, p { max-width: 60rem; }
 """
 
 
-def call(*command):
+def call(*command, segments=""):
     """`(whether it went well, what it said on standard error, shortened)`."""
     print("…", " ".join(map(str, command)), file=sys.stderr, flush=True)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {SEGMENTS: segments})
     lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
     return done.returncode == 0, "; ".join(lines[-3:])
 
@@ -79,7 +79,9 @@ def heap_by_memray(folder, command):
     recorded = folder / "heap.bin"
     memray_command = [sys.executable, "-m", "memray"]
     # command is: python -m MODULE ARGUMENTS; memray runs the module itself.
-    went_well, said = call(*memray_command, "run", "--native", "--force", "--output", recorded, *command[1:])
+    went_well, said = call(
+        *memray_command, "run", "--native", "--force", "--output", recorded, *command[1:], segments="1"
+    )
     if not went_well:
         return [], f"memray failed ({said})"
     graphs, wanted = (
@@ -95,7 +97,9 @@ def heap_by_memray(folder, command):
     )
     for title, name, options in wanted:
         path = folder / name
-        went_well, said = call(*memray_command, "flamegraph", "--no-web", "--force", *options, "--output", path, recorded)
+        went_well, said = call(
+            *memray_command, "flamegraph", "--no-web", "--force", *options, "--output", path, recorded
+        )
         if went_well and path.exists():
             graphs.append((title, path))
     stats = folder / "heap.txt"
@@ -123,8 +127,8 @@ may.</li>
 </ul>
 <p>“In use” is the heap at its highest moment; “given back” is everything that was asked for and released until the end,
 however long it was kept, so a batch result that is reused counts once and one that is made anew counts each time.
-Memory that is reserved first and touched later (the map's large arrays) shows at its reservation, not where pages come
-in; <code>python -m bench memory</code> counts those.</p>
+For these two the map keeps its arrays in segments and reserves no address space: memray counts what is mapped, and would
+show gigabytes of addresses that were never touched. <code>python -m bench memory</code> counts what is resident.</p>
 """
 
 
