@@ -128,7 +128,8 @@ may.</li>
 <p>“In use” is the heap at its highest moment; “given back” is everything that was asked for and released until the end,
 however long it was kept, so a batch result that is reused counts once and one that is made anew counts each time.
 For these two the map keeps its arrays in segments and reserves no address space: memray counts what is mapped, and
-would show gigabytes of addresses that were never touched. <code>python -m bench memory</code> counts what is resident.</p>
+would show gigabytes of addresses that were never touched. <code>python -m bench memory</code> counts what is
+resident.</p>
 """
 
 

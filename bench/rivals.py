@@ -434,6 +434,22 @@ def tensorflow_rivals():
     return [DenseHashTable]
 
 
+def dict_rivals():
+    """dict of arrays; dict of row numbers."""
+    return [DictOfArrays, DictOfRowNumbers]
+
+
+def makers():
+    """The functions that import and make the rivals; each raises ImportError where its library is not installed."""
+    yield from (dict_rivals, pandas_rivals, cykhash_rivals, hirola_rivals, arraymap_rivals, numba_rivals)
+    yield tensorflow_rivals
+    from . import groupers, joins
+
+    yield from (joins.polars_joins, joins.arrow_joins, joins.duckdb_joins)
+    yield from (groupers.scipy_rivals, groupers.pandas_groupers, groupers.polars_rivals)
+    yield from (groupers.arrow_rivals, groupers.duckdb_groupers)
+
+
 def available():
     """Every rival that can be imported here.
 
@@ -442,14 +458,8 @@ def available():
     (list of classes, list of str)
         The rivals, and one plain message for each that is left out.
     """
-    from .groupers import arrow_rivals, duckdb_groupers, pandas_groupers, polars_rivals, scipy_rivals
-    from .joins import arrow_joins, duckdb_joins, polars_joins
-
-    found, left_out = [DictOfArrays, DictOfRowNumbers], []
-    indexes = (pandas_rivals, cykhash_rivals, numba_rivals, arraymap_rivals, hirola_rivals, tensorflow_rivals)
-    joins = (polars_joins, arrow_joins, duckdb_joins)
-    groupers = (scipy_rivals, pandas_groupers, polars_rivals, arrow_rivals, duckdb_groupers)
-    for make in indexes + joins + groupers:
+    found, left_out = [], []
+    for make in makers():
         try:
             found += make()
         except ImportError as error:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .cases import Contestants
 from .machine import ROOT
@@ -20,6 +20,7 @@ class Profile:
 
     quick: bool
     rounds: int
+    slow_rounds: int  # of a contestant who needs more than a second for a call
     keys_max: int
     memory_sizes: tuple[int, ...]
     memory_rivals: int
@@ -30,9 +31,9 @@ class Profile:
     step_keys: int
 
 
-FULL = Profile(False, 5, 10_000_000, (100_000, 1_000_000, 10_000_000), 1_000_000, 10_000_000, 1_000_000, 20.0,
+FULL = Profile(False, 5, 2, 10_000_000, (100_000, 1_000_000, 10_000_000), 1_000_000, 10_000_000, 1_000_000, 20.0,
                (1_000_000, 10_000_000), 10_000_000)  # fmt: skip
-QUICK = Profile(True, 3, 1_000_000, (100_000, 1_000_000), 1_000_000, 1_000_000, 1_000_000, 3.0,
+QUICK = Profile(True, 3, 1, 1_000_000, (100_000, 1_000_000), 1_000_000, 1_000_000, 1_000_000, 3.0,
                 (1_000_000,), 300_000)  # fmt: skip
 
 
@@ -41,8 +42,8 @@ def of_size(profile, keys):
     if not keys:
         return profile
     last = max(keys)
-    return Profile(profile.quick, profile.rounds, last, tuple(keys), last, last, last, profile.latency_seconds,
-                   tuple(keys), min(last, profile.step_keys))  # fmt: skip
+    sizes = {"keys_max": last, "memory_sizes": tuple(keys), "memory_rivals": last, "pause_keys": last, "gc_rows": last}
+    return replace(profile, native_keys=tuple(keys), step_keys=min(last, profile.step_keys), **sizes)
 
 
 def chosen(name, only):
@@ -99,7 +100,8 @@ class Suite:
         """Measures one case; an error in one is told and does not end the others."""
         print(f"… {plan.name}, {plan.key_count:,} keys", file=sys.stderr, flush=True)
         try:
-            outcome = measure(plan.make(self.who, self.rounds + 1), self.rounds, self.arguments.clock)
+            case = plan.make(self.who, self.rounds + 1)
+            outcome = measure(case, self.rounds, self.arguments.clock, self.profile.slow_rounds)
         except WrongAnswer as error:
             self.record.wrong.append(f"WRONG ANSWER: {error}")
             self.record.save()
@@ -115,7 +117,7 @@ class Suite:
         """Operations, sizes, patterns, widths, mechanisms, bandwidth."""
         from . import table
 
-        for plan in table.plans():
+        for plan in table.plans(self.profile.quick):
             wanted = chosen(f"{plan.group}: {plan.name}", self.only)
             wanted = wanted and plan.key_count <= self.profile.keys_max and (plan.in_quick or not self.profile.quick)
             if wanted and (not self.keys or plan.key_count in self.keys):
@@ -200,7 +202,9 @@ class Suite:
                 continue
             if self.default_threads and part != "timed":
                 continue
+            began = time.perf_counter()
             getattr(self, part)()
+            self.record.settings[f"seconds, {part}"] = round(time.perf_counter() - began)
 
 
 def run(arguments):

@@ -5,8 +5,10 @@ from .cases import add_many, build, contains_many, delete_many, get_many_half_mi
 from .record import Finding
 from .runner import Target
 from .scalars import iterate_items, scalar
+from .workloads import QUERY_COUNT
 
 PATTERN_KEYS = 10_000
+FEWER = 200_000  # queries where no target hangs on it, and of single keys in the quick profile
 PATTERN_LIMIT = 8.0  # times slower than random keys, as promised
 HOSTILE = {"adversarial, against Fibonacci hashing", "adversarial, against dict"}  # a minute and more at a million
 
@@ -19,8 +21,9 @@ def rival(ratio):
     return Target("rival", ratio)
 
 
-def plans():
-    """Every timed row of the issue's table, in its order."""
+def plans(quick=False):
+    """Every timed row of the issue's table, in its order; `quick`: fewer questions where one key is asked at a time."""
+    asked = FEWER if quick else QUERY_COUNT
     yield get_many_hits(1_000, targets=(floor(1.6), rival(1.5)))
     yield get_many_hits(1_000, targets=(floor(1.6), rival(1.5)), call_size=1_000)
     yield get_many_hits(100_000, targets=(floor(1.2), rival(1.35)))
@@ -44,12 +47,18 @@ def plans():
     yield delete_many(1_000_000, targets=(rival(1.5),))
     for count in (1_000_000, 1_000):
         targets = (rival(1.0),) if count == 1_000_000 else ()
-        yield scalar("get", count, targets=targets, note="m[k]: the map makes a view, a dict hands over its array")
-        yield scalar("copy", count, targets=targets, note="m[k].copy()")
-        yield scalar("set", count, targets=targets)
+        yield scalar(
+            "get",
+            count,
+            query_count=asked,
+            targets=targets,
+            note="m[k]: the map makes a view, a dict hands over its array",
+        )
+        yield scalar("copy", count, query_count=asked, targets=targets, note="m[k].copy()")
+        yield scalar("set", count, query_count=asked, targets=targets)
         yield scalar("insert", count, targets=targets, note="into an empty table, growth included")
-        yield scalar("contains", count, targets=targets)
-        yield scalar("contains", count, missing=True, targets=targets)
+        yield scalar("contains", count, query_count=asked, targets=targets)
+        yield scalar("contains", count, missing=True, query_count=asked, targets=targets)
         yield scalar("delete", count, targets=targets)
     for count in (1_000_000, 1_000):
         yield iterate_items(count)
@@ -58,9 +67,6 @@ def plans():
     yield from widths()
     yield from threads()
     yield from mechanisms.plans()
-
-
-FEWER = 200_000  # queries where no target hangs on it
 
 
 def sizes():

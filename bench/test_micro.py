@@ -1,8 +1,9 @@
 """Micro-benchmarks by pytest-benchmark: one call each, where the fixed price of a call is what counts.
 
-`pytest bench/test_micro.py` prints them and keeps the JSON in build/bench/micro; `pytest-benchmark --storage
-file://build/bench/micro compare` sets kept runs beside each other; `--benchmark-compare --benchmark-compare-fail=min:10%`
-makes a slower minimum an error. What is said about speed in the README comes from `python -m bench run`: it interleaves.
+`pytest bench/test_micro.py` prints them and keeps the JSON in build/bench/micro;
+`pytest-benchmark --storage file://build/bench/micro compare` sets kept runs beside each other;
+`--benchmark-compare --benchmark-compare-fail=min:10%` makes a slower minimum an error. What the README says about speed
+comes from `python -m bench run`, which interleaves.
 """
 
 import numpy as np
@@ -29,13 +30,8 @@ MAKERS = {"IntArrayMap": lambda keys, rows: IntArrayMap.from_arrays(keys, rows),
 @pytest.fixture(scope="module", params=SIZES, ids=lambda count: f"{count:,} keys")
 def stored(request):
     """Keys and rows, and one key that is there and one that is not."""
-    keys = workloads.random_keys(request.param)
-    return (
-        keys,
-        workloads.make_rows(request.param),
-        int(keys[request.param // 2]),
-        int(workloads.random_keys(1, 10**9)[0]),
-    )
+    keys, missing = workloads.random_keys(request.param), workloads.random_keys(1, 10**9)
+    return keys, workloads.make_rows(request.param), int(keys[request.param // 2]), int(missing[0])
 
 
 @pytest.fixture(scope="module", params=list(MAKERS))
