@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 
-SLOW_SECONDS = 1.0  # a contestant whose check call took longer plays fewer rounds
-SLOW_ROUNDS = 2
+SLOW = (1.0, 2)  # a contestant whose check call took more seconds than this plays so many rounds only
 
 
 class WrongAnswer(Exception):
@@ -162,7 +161,7 @@ def time_call(call, keep_result):
     return wall, cpu, result
 
 
-def measure(case, rounds, clock="wall", slow_rounds=SLOW_ROUNDS):
+def measure(case, rounds, clock="wall", slow=SLOW):
     """Checks every contestant's answer, then times `rounds` interleaved rounds.
 
     Query set 0 is for the check, which also warms up; entry e plays set `1 + (round + e) % rounds` in each round.
@@ -172,7 +171,7 @@ def measure(case, rounds, clock="wall", slow_rounds=SLOW_ROUNDS):
         call = entry.prepare(0)
         started = time.perf_counter()
         answer = call()
-        rounds_of[entry.name] = slow_rounds if time.perf_counter() - started > SLOW_SECONDS else rounds
+        rounds_of[entry.name] = slow[1] if time.perf_counter() - started > slow[0] else rounds
         if entry.check is not None:
             entry.check(answer, 0)
         del answer, call

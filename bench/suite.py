@@ -20,7 +20,7 @@ class Profile:
 
     quick: bool
     rounds: int
-    slow_rounds: int  # of a contestant who needs more than a second for a call
+    slow: tuple[float, int]  # who needs more seconds for a call plays so many rounds only
     keys_max: int
     memory_sizes: tuple[int, ...]
     memory_rivals: int
@@ -31,9 +31,9 @@ class Profile:
     step_keys: int
 
 
-FULL = Profile(False, 5, 2, 10_000_000, (100_000, 1_000_000, 10_000_000), 1_000_000, 10_000_000, 1_000_000, 20.0,
+FULL = Profile(False, 5, (1.0, 2), 10_000_000, (100_000, 1_000_000, 10_000_000), 1_000_000, 10_000_000, 1_000_000, 20.0,
                (1_000_000, 10_000_000), 10_000_000)  # fmt: skip
-QUICK = Profile(True, 3, 1, 1_000_000, (100_000, 1_000_000), 1_000_000, 1_000_000, 1_000_000, 3.0,
+QUICK = Profile(True, 3, (0.4, 1), 1_000_000, (100_000, 1_000_000), 1_000_000, 1_000_000, 1_000_000, 3.0,
                 (1_000_000,), 300_000)  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class Suite:
         print(f"… {plan.name}, {plan.key_count:,} keys", file=sys.stderr, flush=True)
         try:
             case = plan.make(self.who, self.rounds + 1)
-            outcome = measure(case, self.rounds, self.arguments.clock, self.profile.slow_rounds)
+            outcome = measure(case, self.rounds, self.arguments.clock, self.profile.slow)
         except WrongAnswer as error:
             self.record.wrong.append(f"WRONG ANSWER: {error}")
             self.record.save()
