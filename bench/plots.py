@@ -139,7 +139,7 @@ def wins_and_losses(record):
         )
         axes.axvline(0, color=INK, linewidth=1)
         ends = np.arange(np.floor(np.log2(low.min())), np.ceil(np.log2(high.max())) + 1)
-        axes.set_xticks(ends, [f"{2.0**end:g} ×" for end in ends])
+        axes.set_xticks(ends, [f"1/{2**-end:g}" if end < 0 else f"{2.0**end:g}" for end in ends])
         axes.tick_params(axis="y", labelsize=7)
         axes.set(title="Best rival's time over the map's")
         axes.grid(axis="y", visible=False)
@@ -204,28 +204,29 @@ def pauses(record, verb="insert"):
     return drawn(f"pauses-{verb}", draw, (SIZE[0], SIZE[1] + 0.6))
 
 
-def latency(record):
-    """Percentiles of the request loop."""
-    findings = record.group("latency")[1]
+def latency(record, noisy):
+    """Percentiles of the request loop: by itself, or beside a busy neighbour."""
+    findings = [f for f in record.group("latency")[1] if f.detail["what"].endswith("neighbour") == noisy]
     if not findings:
         return None
 
     def draw(axes):
-        for number, finding in enumerate(findings):
+        colours = {"IntArrayMap": OURS, "dict of arrays": SERIES[0]}
+        for finding in findings:
             points = finding.detail["percentiles"] | {"100": finding.detail["max"]}
             across = [1 / max(1 - float(name) / 100, 1e-5) for name in points]
-            ours = finding.who.startswith("IntArrayMap")
-            style = "--" if "pinned to" in finding.detail["what"] else "-"
-            colour = OURS if ours else FLOOR if finding.who.startswith("nothing") else SERIES[number % len(SERIES)]
-            mark = MARKS[number % len(MARKS)]
-            label = f"{finding.who}, {finding.detail['what']}"
-            axes.plot(across, list(points.values()), style, marker=mark, color=colour, label=label)
+            pinned = finding.detail["what"].startswith("pinned")
+            label = f"{finding.who}, {'pinned' if pinned else 'unpinned'}"
+            style = {"linestyle": "--" if pinned else "-", "marker": "s" if pinned else "o"}
+            axes.plot(across, list(points.values()), color=colours.get(finding.who, FLOOR), label=label, **style)
         ticks = {2: "50", 10: "90", 100: "99", 1000: "99.9", 10_000: "99.99", 100_000: "max"}
-        axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="µs", title="Latency at a fixed rate")
+        axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="µs from when a request was due")
+        axes.set(title="Latency " + ("beside a busy neighbour" if noisy else "on an idle machine"))
         axes.set_xticks(list(ticks), list(ticks.values()))
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), fontsize=6.5)
+        axes.set_xticks([], minor=True)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
 
-    return drawn("latency", draw, (SIZE[0], SIZE[1] + 0.12 * len(findings) + 0.3))
+    return drawn("latency-noisy" if noisy else "latency", draw, (SIZE[0], SIZE[1] + 0.6))
 
 
 def all_plots(record):
@@ -240,6 +241,7 @@ def all_plots(record):
         ("Memory", memory(record)),
         ("Pauses of inserts", pauses(record, "insert")),
         ("Pauses of deletes", pauses(record, "delete")),
-        ("Latency", latency(record)),
+        ("Latency", latency(record, noisy=False)),
+        ("Latency beside a neighbour", latency(record, noisy=True)),
     ]
     return [(title, svg) for title, svg in made if svg]
