@@ -221,7 +221,7 @@ def latency(record, noisy):
             axes.plot(across, list(points.values()), color=colours.get(finding.who, FLOOR), label=label, **style)
         ticks = {2: "50", 10: "90", 100: "99", 1000: "99.9", 10_000: "99.99", 100_000: "max"}
         axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="µs from when a request was due")
-        axes.set(title="Latency " + ("beside a busy neighbour" if noisy else "on an idle machine"))
+        axes.set(title="Latency " + ("beside a busy neighbour" if noisy else "without a neighbour"))
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xticks([], minor=True)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)

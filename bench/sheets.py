@@ -75,7 +75,7 @@ def target_words(target):
     """A target as a reader says it."""
     if target.against == "floor":
         return f"≤ {target.ratio:g} × floor"
-    return f"{' and '.join(target.names) or 'best rival'} ≥ {target.ratio:g} × map"
+    return f"best rival{' it names' if target.names else ''} ≥ {target.ratio:g} × map"
 
 
 def judged(three, better_above_one):
@@ -103,7 +103,8 @@ def claims(record):
     for outcome in record.outcomes:
         for target in outcome.case.targets:
             reached = outcome.reached(target)
-            measured = "a side is missing" if reached is None else f"{spread(reached[0])} ×"
+            against = "floor" if target.against == "floor" else outcome.best_rival(target.names)
+            measured = "a side is missing" if reached is None else f"{spread(reached[0])} × ({against})"
             met = None if reached is None else reached[1]
             found.append(Claim(name_of(outcome.case), outcome.case.key_count, measured, target_words(target), met))
     for finding in record.findings:

@@ -103,7 +103,7 @@ def made_record(path=None):
 def test_claims_are_met_or_missed_with_their_ratio():
     claims = {(claim.what, claim.target): claim for claim in sheets.claims(made_record())}
     assert claims["won", "best rival ≥ 1.5 × map"].met is True
-    assert claims["won", "best rival ≥ 1.5 × map"].measured == "1.83 (1.67–2.00) ×"
+    assert claims["won", "best rival ≥ 1.5 × map"].measured == "1.83 (1.67–2.00) × (rival <&>)"
     assert claims["lost", "best rival ≥ 1.5 × map"].met is False
     assert claims["lost", "≤ 1.5 × floor"].met is False
     assert claims["IntArrayMap: built by whole: resident", "≤ 98.0 bytes/row"].met is False
