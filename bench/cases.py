@@ -42,6 +42,11 @@ class Plan:
     group: str = "operations"
 
 
+def but_dicts(able):
+    """Without those that go through Python for every key."""
+    return [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
+
+
 def named(operation, pattern, width, dtype):
     """The operation with whatever is not as usual."""
     more = [pattern] if pattern != "uniform" else []
@@ -107,7 +112,7 @@ def get_many_hits(
         entries = [Entry("floor", "floor", lambda s: in_calls(floor, queries[s].positions, at_once))]
         able = contestants.able("get_many")
         if not slow:  # dicts need a minute each at this size
-            able = [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
+            able = but_dicts(able)
         if call_size:  # a join hashes its table anew in each call
             able = [(role, cls) for role, cls in able if not issubclass(cls, Joiner)]
         entries += [entry(role, cls) for role, cls in able if cls.can("build")]
@@ -171,7 +176,7 @@ def contains_many(key_count, *, half, targets):
 
 def build(
     key_count, *, how, targets=(), group="operations", in_quick=None, pattern="uniform", width=ROW_ITEMS,
-    dtype="float64",
+    dtype="float64", slow=True,
 ):  # fmt: skip
     """`how`: from_arrays, or set_many into an empty map. Small tables are built again and again within a call."""
     operation = f"build ({how})"
@@ -201,9 +206,7 @@ def build(
         copying = lambda keys, rows: (keys.copy(), rows.copy())  # noqa: E731
         entries = [Entry("floor", "floor", lambda s: lambda: again(copying))]
         able = [(role, cls) for role, cls in contestants.able("build") if not issubclass(cls, Joiner)]
-        if key_count > 1_000_000:
-            able = [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
-        entries += [entry(role, cls) for role, cls in able]
+        entries += [entry(role, cls) for role, cls in (able if slow and key_count <= 1_000_000 else but_dicts(able))]
         about = {"group": group, "width": width, "dtype": dtype, "pattern": pattern}
         return Case(operation, key_count, repeats * key_count, entries, targets, keep_result=True, **about)
 
@@ -271,7 +274,7 @@ def delete_many(key_count, *, targets):
 
 def add_many(
     distribution, *, batch=None, targets=(), group="operations", in_quick=True, width=ROW_ITEMS, dtype="float64",
-    threads="one each", update_count=QUERY_COUNT,
+    threads="one each", update_count=QUERY_COUNT, slow=True,
 ):  # fmt: skip
     """Updates into an empty table; `batch`: handed over in live batches."""
     operation = f"add_many {distribution}" + (f", live batches of {batch:,}" if batch else "")
@@ -321,7 +324,8 @@ def add_many(
             return Entry(cls.name, "rival", prepare, check)
 
         entries = floor_of_adding(updates, rows)
-        entries += [live(role, cls) for role, cls in contestants.able("add_many") if batch or "live" not in cls.name]
+        able = contestants.able("add_many") if slow else but_dicts(contestants.able("add_many"))
+        entries += [live(role, cls) for role, cls in able if batch or "live" not in cls.name]
         if not batch:
             entries += [grouped(cls) for _role, cls in contestants.able("group")]
         about = {"group": group, "width": width, "dtype": dtype, "threads": threads}

@@ -44,6 +44,7 @@ class Record:
         self.findings: list[Finding] = []
         self.notes: list[str] = []  # who was left out, what could not be measured
         self.wrong: list[str] = []  # answers that differed from NumPy's
+        self.seconds: dict[str, float] = {}  # what each case and each part took
         self.complete = False
 
     def add(self, *outcomes):
@@ -71,6 +72,7 @@ class Record:
             "machine": self.machine,
             "notes": self.notes,
             "wrong": self.wrong,
+            "seconds": self.seconds,
             "timed": [outcome.as_json() for outcome in self.outcomes],
             "measured": [asdict(finding) for finding in self.findings],
         }
@@ -96,7 +98,7 @@ def load(path):
         raise ValueError(f"{path}: format {told.get('format')}, expected {FORMAT}: measure again")
     record = Record(None, told["settings"], told["machine"])
     record.started, record.complete = told["started"], told["complete"]
-    record.notes, record.wrong = told["notes"], told["wrong"]
+    record.notes, record.wrong, record.seconds = told["notes"], told["wrong"], told["seconds"]
     record.outcomes = [Outcome.from_json(outcome) for outcome in told["timed"]]
     record.findings = [Finding(**finding) for finding in told["measured"]]
     return record

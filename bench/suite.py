@@ -99,6 +99,7 @@ class Suite:
     def case(self, plan):
         """Measures one case; an error in one is told and does not end the others."""
         print(f"… {plan.name}, {plan.key_count:,} keys", file=sys.stderr, flush=True)
+        began = time.perf_counter()
         try:
             case = plan.make(self.who, self.rounds + 1)
             outcome = measure(case, self.rounds, self.arguments.clock, self.profile.slow)
@@ -110,6 +111,9 @@ class Suite:
             self.record.note(f"{plan.name}, {plan.key_count:,} keys: not enough memory ({error})")
             print(self.record.notes[-1], file=sys.stderr, flush=True)
         else:
+            self.record.seconds[f"{plan.group}: {plan.name}, {plan.key_count:,}"] = round(
+                time.perf_counter() - began, 1
+            )
             self.record.add(outcome)
             say_outcome(outcome)
 
@@ -204,7 +208,7 @@ class Suite:
                 continue
             began = time.perf_counter()
             getattr(self, part)()
-            self.record.settings[f"seconds, {part}"] = round(time.perf_counter() - began)
+            self.record.seconds[f"part {part}"] = round(time.perf_counter() - began, 1)
 
 
 def run(arguments):
@@ -217,7 +221,7 @@ def run(arguments):
         print("\ninterrupted: what was measured so far follows", file=sys.stderr, flush=True)
     else:
         suite.record.finish()
-    suite.record.settings["seconds"] = round(time.perf_counter() - began)
+    suite.record.seconds["all"] = round(time.perf_counter() - began, 1)
     suite.record.save()
     show_record(suite.record, arguments.everyone)
     if arguments.html:

@@ -46,10 +46,10 @@ def plans(quick=False):
         yield get_many_hits(count, dense=True, out=True, targets=(floor(0.85),), slow=False)
     for count, ratio in ((100_000, 1.8), (1_000_000, 2.0), (10_000_000, 2.5)):
         yield build(count, how="from_arrays", targets=(floor(ratio),))
-        yield build(count, how="set_many", targets=(floor(ratio),))
+        yield build(count, how="set_many", slow=not quick, targets=(floor(ratio),))
     for distribution in ("Zipf(1.2)", "uniform"):
         yield add_many(distribution, targets=(rival(1.5, *ADDERS),))
-        yield add_many(distribution, batch=10_000, targets=(rival(1.5, *ADDERS),))
+        yield add_many(distribution, batch=10_000, slow=not quick, targets=(rival(1.5, *ADDERS),))
     yield contains_many(1_000_000, half=False, targets=(rival(1.5),))
     yield contains_many(1_000_000, half=True, targets=(rival(1.5),))
     yield set_many_existing(1_000_000, targets=(rival(1.5),))
