@@ -111,9 +111,8 @@ class Suite:
             self.record.note(f"{plan.name}, {plan.key_count:,} keys: not enough memory ({error})")
             print(self.record.notes[-1], file=sys.stderr, flush=True)
         else:
-            self.record.seconds[f"{plan.group}: {plan.name}, {plan.key_count:,}"] = round(
-                time.perf_counter() - began, 1
-            )
+            name = f"{plan.group}: {plan.name}, {plan.key_count:,}"
+            self.record.seconds[name] = round(time.perf_counter() - began, 1)
             self.record.add(outcome)
             say_outcome(outcome)
 
@@ -143,7 +142,7 @@ class Suite:
             path = os.path.join(folder, "threads.json")
             command = [sys.executable, "-m", "bench", "run", "--json", path, "--rounds", str(self.rounds)]
             command += ["--clock", self.arguments.clock] + (["--quick"] if self.profile.quick else [])
-            for option, words in (("--keys", self.keys), ("--rivals", self.arguments.rivals)):
+            for option, words in (("--keys", self.keys), ("--rivals", self.arguments.rivals), ("--only", self.only)):
                 command += [option, *map(str, words)] if words else []
             env = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
             env.pop("POLARS_MAX_THREADS", None)
