@@ -42,9 +42,9 @@ class Plan:
     group: str = "operations"
 
 
-def but_dicts(able):
-    """Without those that go through Python for every key."""
-    return [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
+def but_slow(able):
+    """Without those that go through Python for every key, and those that hash a whole table for every call."""
+    return [(role, cls) for role, cls in able if not cls.name.startswith("dict") and not issubclass(cls, Joiner)]
 
 
 def named(operation, pattern, width, dtype):
@@ -80,7 +80,7 @@ def get_many_hits(
     key_count, *, targets=(), dense=False, call_size=None, out=False, slow=True, group="operations", in_quick=None,
     pattern="uniform", width=ROW_ITEMS, dtype="float64", query_count=QUERY_COUNT, threads="one each",
 ):  # fmt: skip
-    """All keys there. `call_size`: queries per call. `out`: into an array that is reused. `slow`: dicts play too."""
+    """All keys there. `call_size`: queries per call. `out`: into an array that is reused. `slow`: dicts and joins play too."""
     operation = "get_many dense keys" if dense else "get_many hits"
     operation += ", out=" if out else ""
     operation += f", calls of {call_size:,}" if call_size else ""
@@ -112,7 +112,7 @@ def get_many_hits(
         entries = [Entry("floor", "floor", lambda s: in_calls(floor, queries[s].positions, at_once))]
         able = contestants.able("get_many")
         if not slow:  # dicts need a minute each at this size
-            able = but_dicts(able)
+            able = but_slow(able)
         if call_size:  # a join hashes its table anew in each call
             able = [(role, cls) for role, cls in able if not issubclass(cls, Joiner)]
         entries += [entry(role, cls) for role, cls in able if cls.can("build")]
@@ -123,7 +123,7 @@ def get_many_hits(
     return Plan(name, key_count, make, in_quick, group)
 
 
-def get_many_half_missing(key_count, *, targets):
+def get_many_half_missing(key_count, *, targets, slow=True):
     name = "get_many half missing"
 
     def make(contestants, sets):
@@ -141,7 +141,8 @@ def get_many_half_missing(key_count, *, targets):
             return Entry(cls.name, role, lambda s: lambda: built.get_many_default(queries[s].keys, 0.0), check)
 
         entries = [Entry("floor", "floor", lambda s: lambda: np.take(rows, queries[s].positions, axis=0))]
-        entries += [entry(role, cls) for role, cls in contestants.able("get_many_default")]
+        able = contestants.able("get_many_default")
+        entries += [entry(role, cls) for role, cls in (able if slow else but_slow(able))]
         return Case(name, key_count, QUERY_COUNT, entries, targets)
 
     return Plan(name, key_count, make)
@@ -206,7 +207,7 @@ def build(
         copying = lambda keys, rows: (keys.copy(), rows.copy())  # noqa: E731
         entries = [Entry("floor", "floor", lambda s: lambda: again(copying))]
         able = [(role, cls) for role, cls in contestants.able("build") if not issubclass(cls, Joiner)]
-        entries += [entry(role, cls) for role, cls in (able if slow and key_count <= 1_000_000 else but_dicts(able))]
+        entries += [entry(role, cls) for role, cls in (able if slow and key_count <= 1_000_000 else but_slow(able))]
         about = {"group": group, "width": width, "dtype": dtype, "pattern": pattern}
         return Case(operation, key_count, repeats * key_count, entries, targets, keep_result=True, **about)
 
@@ -324,7 +325,7 @@ def add_many(
             return Entry(cls.name, "rival", prepare, check)
 
         entries = floor_of_adding(updates, rows)
-        able = contestants.able("add_many") if slow else but_dicts(contestants.able("add_many"))
+        able = contestants.able("add_many") if slow else but_slow(contestants.able("add_many"))
         entries += [live(role, cls) for role, cls in able if batch or "live" not in cls.name]
         if not batch:
             entries += [grouped(cls) for _role, cls in contestants.able("group")]

@@ -96,6 +96,7 @@ class Worker:
 
     def close(self):
         self.process.stdin.close()
+        self.process.stdout.close()
         self.process.wait()
 
 

@@ -1,7 +1,9 @@
 """The bench itself, at tiny sizes: every case with every contestant, every part, every way out. No figure is judged."""
 
 import json
+import math
 import re
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -9,13 +11,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bench import cases, mechanisms, readme, scalars, sheets, suite, workloads
+from bench import c_level, cases, compare, mechanisms, readme, scalars, sheets, suite, workload, workloads
 from bench.machine import ROOT
 from bench.page import page
 from bench.record import Finding, Record, load
 from bench.report import show_record
 from bench.runner import Case, Entry, Outcome, Target, Timing, WrongAnswer, measure
 from bench.terminal import show_plain
+from bench.workload import WORKLOADS
 
 FEW = 500
 
@@ -221,3 +224,81 @@ def test_parts_from_the_command_line(part, who, tmp_path):
     ours = [finding for finding in record.findings if finding.who == "IntArrayMap"]
     assert ours or any("left out" in note for note in record.notes)
     assert all(np.isfinite(finding.value) for finding in record.findings)
+
+
+def test_the_interval_of_a_median():
+    assert compare.interval_of_median([1.0, 2.0, 3.0, 4.0, 5.0]) == (-math.inf, math.inf)
+    assert compare.interval_of_median([6.0, 1.0, 2.0, 3.0, 4.0, 5.0]) == (1.0, 6.0)  # 1 - 2/64 = 97 %
+    assert compare.interval_of_median(list(map(float, range(1, 16)))) == (4.0, 12.0)  # tables of the sign test
+    rng = np.random.default_rng(5)
+    held = 0
+    for _ in range(2_000):
+        low, high = compare.interval_of_median(rng.exponential(1.0, 15).tolist())
+        held += low <= math.log(2) <= high
+    assert held / 2_000 >= 0.95
+
+
+def test_a_difference_is_claimed_only_where_there_is_one():
+    rng = np.random.default_rng(6)
+    noise = rng.normal(1.0, 0.05, 15)
+    assert compare.verdict(noise.tolist()).text == "no difference seen"
+    assert compare.verdict((1.2 * noise).tolist()).verdict == sheets.LOSS
+    assert compare.verdict((0.8 * noise).tolist()).verdict == sheets.WIN
+    assert compare.verdict(rng.normal(1.005, 0.0001, 15).tolist()).text == "no difference seen"  # under one per cent
+    assert compare.verdict([1.3] * 5).text == "no difference seen"  # too few rounds to say so
+    times = {"same": {"map": [(10.0, 10.0)] * 8, "floor": [(5.0, 5.0)] * 8}, "slow": {"map": [(10.0, 13.0)] * 8}}
+    rows = compare.sheet_of(times, "base", "head").rows
+    assert [row[0].text for row in rows] == ["slow", "same"]
+    assert rows[0][-1].text == "HEAD is 30.0% slower" and rows[1][-1].text == "no difference seen"
+
+
+def test_a_worker_answers(who):
+    worker = compare.Worker(sys.executable, "this")
+    try:
+        name = next(compare.name_of(plan) for plan in compare.plans() if plan.name == "iterate items")
+        assert "map" in worker.ask(make=name)["roles"]
+        told = worker.ask(time="map", set=0)
+        assert told["wall"] > 0 and told["cpu"] > 0
+    finally:
+        worker.close()
+
+
+def test_an_unknown_commit_is_named():
+    done = bench("compare", "no-such-commit", "HEAD")
+    assert done.returncode == 2 and "no-such-commit: git knows no such commit" in done.stderr
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS))
+def test_workloads_for_profiles(name, who, capsys):
+    workload.main(name, 0.0, 1_000)
+    assert "1 turns" in capsys.readouterr().out
+
+
+def test_the_list_of_workloads():
+    done = bench("profile", "list")
+    assert done.returncode == 0 and all(name in done.stdout for name in WORKLOADS)
+    assert bench("profile", "no-such-workload").returncode == 2
+
+
+def test_an_interrupted_run_leaves_its_record(who, tmp_path):
+    path = tmp_path / "part.json"
+    command = [sys.executable, "-m", "bench", "run", "--quick", "--only", "iterate", "scalar", "--keys", "1000"]
+    process = subprocess.Popen([*command, "--json", str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("  scalar"):
+            break
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=120)
+    record = load(path)
+    assert not record.complete and record.outcomes
+    assert "scalar get" in told
+
+
+@pytest.mark.skipif(not (c_level.PROGRAMS / "tables").exists(), reason="make bench-native has not been run")
+def test_the_c_level(tmp_path):
+    path = tmp_path / "native.json"
+    done = bench("native", "--keys", 2000, "--rounds", 1, "--json", path)
+    assert done.returncode == 0, done.stderr
+    outcomes, _ = load(path).group("native")
+    assert len(outcomes) == 8 and all(outcome.of_role("map") and outcome.of_role("floor") for outcome in outcomes)
+    assert {finding.what for finding in load(path).findings} >= {"most steps of a single insert, random keys"}
