@@ -80,7 +80,7 @@ def get_many_hits(
     key_count, *, targets=(), dense=False, call_size=None, out=False, slow=True, group="operations", in_quick=None,
     pattern="uniform", width=ROW_ITEMS, dtype="float64", query_count=QUERY_COUNT, threads="one each",
 ):  # fmt: skip
-    """All keys there. `call_size`: queries per call. `out`: into an array that is reused. `slow`: dicts and joins play too."""
+    """All keys there. `call_size`: queries per call. `out`: into an array that is reused. `slow`: dicts, joins too."""
     operation = "get_many dense keys" if dense else "get_many hits"
     operation += ", out=" if out else ""
     operation += f", calls of {call_size:,}" if call_size else ""

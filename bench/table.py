@@ -72,8 +72,8 @@ def plans(quick=False):
     for count in (1_000_000, 1_000):
         yield iterate_items(count)
     yield from sizes()
-    yield from patterns()
-    yield from widths()
+    yield from patterns(quick)
+    yield from widths(quick)
     yield from threads()
     yield from mechanisms.plans()
 
@@ -90,22 +90,23 @@ def sizes():
         yield scalar("insert", count, group="sizes", in_quick=False, note="into an empty table, growth included")
 
 
-def patterns():
+def patterns(quick):
     """Regular, skewed and hostile keys. Those against Fibonacci hashing make the numba table walk all of its keys."""
     for pattern in workloads.patterns():
-        yield get_many_hits(PATTERN_KEYS, group="patterns", pattern=pattern, query_count=100_000)
+        slow = not quick or pattern in HOSTILE
+        yield get_many_hits(PATTERN_KEYS, group="patterns", pattern=pattern, query_count=100_000, slow=slow)
         if pattern not in HOSTILE:
             yield get_many_hits(1_000_000, group="patterns", pattern=pattern, in_quick=False)
         yield build(PATTERN_KEYS, how="from_arrays", group="patterns", pattern=pattern, in_quick=False)
 
 
-def widths():
+def widths(quick):
     """Rows of 1, 8 and 64 items; other dtypes."""
     main_ones = ((1, "float64"), (64, "float64"), (8, "float32"), (8, "uint64"))
     for width, dtype in (*main_ones, (64, "float32"), (1, "uint64")):
         main = (width, dtype) in main_ones
         shape = {"group": "widths", "width": width, "dtype": dtype}
-        yield get_many_hits(100_000, query_count=FEWER, in_quick=main, **shape)
+        yield get_many_hits(100_000, query_count=FEWER, in_quick=main, slow=not quick, **shape)
         yield get_many_hits(1_000_000, in_quick=False, slow=False, **shape)
         yield build(1_000_000, how="from_arrays", in_quick=False, **shape)
         yield add_many("uniform", in_quick=False, **shape)
@@ -114,7 +115,7 @@ def widths():
 def threads():
     """What is run once more with as many threads as everyone likes."""
     shape = {"group": "threads", "threads": "default threads"}
-    yield get_many_hits(1_000_000, slow=False, **shape)
+    yield get_many_hits(1_000_000, **shape)
     yield add_many("uniform", **shape)
     yield add_many("Zipf(1.2)", in_quick=False, **shape)
 
