@@ -7,6 +7,7 @@ a third program: see native/steps.c.
 
 import subprocess
 
+from .child import failures
 from .machine import ROOT
 from .record import Finding
 from .report import say_outcome
@@ -97,7 +98,11 @@ def measure_all(suite):
         return
     for count in suite.profile.native_keys:
         for pages in ("huge", "plain"):
-            for outcome in measure(count, pages, suite.rounds):
-                suite.record.add(outcome)
-                say_outcome(outcome)
+            try:
+                for outcome in measure(count, pages, suite.rounds):
+                    suite.record.add(outcome)
+                    say_outcome(outcome)
+            except RuntimeError as error:
+                failures.append(f"FAILED: the C level, {count:,} keys, {pages} pages: {error}")
+                suite.take_failures()
     suite.find([steps(suite.profile.step_keys)])

@@ -6,6 +6,8 @@ import sys
 
 from .machine import ROOT
 
+failures: list[str] = []  # children that ended badly; the suite takes them into its record
+
 
 def ask(module, *arguments, env=None):
     """Runs `python -m bench.<module> ARGUMENTS…` and returns the JSON it prints, or None with its error shown."""
@@ -13,6 +15,7 @@ def ask(module, *arguments, env=None):
     print(f"… {module} {' '.join(map(str, arguments))}", file=sys.stderr, flush=True)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=env, cwd=ROOT)
     if done.returncode != 0:
+        failures.append(f"FAILED: {' '.join(command[2:])} ended with code {done.returncode}")
         print(f"   failed with code {done.returncode}", file=sys.stderr, flush=True)
         return None
     return json.loads(done.stdout)

@@ -19,7 +19,7 @@ SIZE = (5.0, 3.6)  # inches: about the width of a phone, so that letters keep th
 ROW_BYTES = 72  # of 8 × float64 and a key
 SETTINGS = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 10,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlesize": 10,
@@ -37,7 +37,7 @@ SETTINGS = {
     "patch.edgecolor": INK,
     "legend.frameon": False,
     "legend.labelcolor": INK,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
     "lines.markersize": 4,
     "lines.linewidth": 1.4,
 }

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 from .cases import Contestants
+from .child import failures
 from .machine import ROOT
 from .record import Record, load
 from .report import say_finding, say_outcome, show_record, write_page
@@ -31,10 +32,32 @@ class Profile:
     step_keys: int
 
 
-FULL = Profile(False, 5, (1.0, 2), 10_000_000, (100_000, 1_000_000, 10_000_000), 1_000_000, 10_000_000, 1_000_000, 20.0,
-               (1_000_000, 10_000_000), 10_000_000)  # fmt: skip
-QUICK = Profile(True, 3, (0.4, 1), 1_000_000, (100_000, 1_000_000), 1_000_000, 1_000_000, 1_000_000, 3.0,
-                (1_000_000,), 300_000)  # fmt: skip
+FULL = Profile(
+    quick=False,
+    rounds=5,
+    slow=(1.0, 2),
+    keys_max=10_000_000,
+    memory_sizes=(100_000, 1_000_000, 10_000_000),
+    memory_rivals=1_000_000,
+    pause_keys=10_000_000,
+    gc_rows=1_000_000,
+    latency_seconds=20.0,
+    native_keys=(1_000_000, 10_000_000),
+    step_keys=10_000_000,
+)
+QUICK = Profile(
+    quick=True,
+    rounds=3,
+    slow=(0.4, 1),
+    keys_max=1_000_000,
+    memory_sizes=(100_000, 1_000_000),
+    memory_rivals=1_000_000,
+    pause_keys=500_000,
+    gc_rows=1_000_000,
+    latency_seconds=3.0,
+    native_keys=(1_000_000,),
+    step_keys=300_000,
+)
 
 
 def of_size(profile, keys):
@@ -92,9 +115,18 @@ class Suite:
     def find(self, batches):
         """Takes findings as they come."""
         for findings in batches:
+            self.take_failures()
             self.record.find(findings)
             for finding in findings:
                 say_finding(finding)
+        self.take_failures()
+
+    def take_failures(self):
+        """Children that ended badly are part of the record: a figure that is missing is told, and the run is red."""
+        if failures:
+            self.record.wrong += failures
+            failures.clear()
+            self.record.save()
 
     def case(self, plan):
         """Measures one case; an error in one is told and does not end the others."""
@@ -104,12 +136,16 @@ class Suite:
             case = plan.make(self.who, self.rounds + 1)
             outcome = measure(case, self.rounds, self.arguments.clock, self.profile.slow)
         except WrongAnswer as error:
-            self.record.wrong.append(f"WRONG ANSWER: {error}")
-            self.record.save()
-            print(self.record.wrong[-1], file=sys.stderr, flush=True)
+            failures.append(f"WRONG ANSWER: {error}")
+            print(failures[-1], file=sys.stderr, flush=True)
+            self.take_failures()
         except MemoryError as error:
             self.record.note(f"{plan.name}, {plan.key_count:,} keys: not enough memory ({error})")
             print(self.record.notes[-1], file=sys.stderr, flush=True)
+        except Exception as error:  # one contestant's fault must not take all other figures with it
+            failures.append(f"FAILED: {plan.name}, {plan.key_count:,} keys: {type(error).__name__}: {error}")
+            print(failures[-1], file=sys.stderr, flush=True)
+            self.take_failures()
         else:
             name = f"{plan.group}: {plan.name}, {plan.key_count:,}"
             self.record.seconds[name] = round(time.perf_counter() - began, 1)
@@ -222,6 +258,9 @@ def run(arguments):
         suite.record.finish()
     suite.record.seconds["all"] = round(time.perf_counter() - began, 1)
     suite.record.save()
+    if not (suite.record.outcomes or suite.record.findings or suite.record.wrong):
+        print("nothing was measured: no case has such a name and size, or its part was left out", file=sys.stderr)
+        return 2
     show_record(suite.record, arguments.everyone)
     if arguments.html:
         write_page(suite.record, arguments.html)

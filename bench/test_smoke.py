@@ -1,5 +1,6 @@
 """The bench itself, at tiny sizes: every case with every contestant, every part, every way out. No figure is judged."""
 
+import argparse
 import json
 import math
 import re
@@ -302,3 +303,24 @@ def test_the_c_level(tmp_path):
     outcomes, _ = load(path).group("native")
     assert len(outcomes) == 8 and all(outcome.of_role("map") and outcome.of_role("floor") for outcome in outcomes)
     assert {finding.what for finding in load(path).findings} >= {"most steps of a single insert, random keys"}
+
+
+def test_one_failure_is_told_and_the_rest_goes_on(tmp_path, capsys, monkeypatch):
+    """Pins nothing: the suite would pin this very process."""
+    monkeypatch.setattr(suite, "pin_to_one_core", lambda: None)
+    words = {"only": None, "keys": None, "quick": True, "rounds": 1, "clock": "wall", "rivals": ["dict"], "parts": None}
+    made = suite.Suite(argparse.Namespace(**words, json=str(tmp_path / "run.json")))
+
+    def broken(contestants, sets):
+        raise ZeroDivisionError("of a rival")
+
+    made.case(cases.Plan("broken", 10, broken))
+    made.case(cases.get_many_hits(FEW, query_count=1_000))
+    record = load(tmp_path / "run.json")
+    assert record.wrong == ["FAILED: broken, 10 keys: ZeroDivisionError: of a rival"]
+    assert [outcome.case.operation for outcome in record.outcomes] == ["get_many hits"]
+
+
+def test_a_name_that_fits_nothing():
+    done = bench("run", "--only", "no-such-case")
+    assert done.returncode == 2 and "nothing was measured" in done.stderr
