@@ -13,6 +13,7 @@ neighbour who computes all the time. Context switches and migrations come from t
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,10 @@ PERCENTILES = (50, 90, 99, 99.9, 99.99)
 SCRAPES = 512  # prepared before the clock starts, used over and over
 NOTHING = "nothing (the timer)"
 SELF = Path("/proc/self")
+# A row of `perf sched latency`: task | runtime | switches | average delay | maximum delay
+PERF_ROW = re.compile(
+    r"python\S*\s*\|\s*[\d.]+ ms \|\s*(?P<switches>\d+) \| avg:\s*(?P<mean>[\d.]+) ms \| max:\s*(?P<most>[\d.]+) ms"
+)
 
 
 def handlers(name, series):
@@ -148,17 +153,19 @@ def beside_neighbour(cores, own_core, measured):
         neighbour.join()
 
 
-def trace_scheduler(name, seconds, note):
-    """`perf sched latency` of one run, or a note that says why not."""
+def trace_scheduler(name, seconds, core, note):
+    """Findings of `perf sched latency` over one run; a note that says why, where there are none."""
     perf = shutil.which("perf")
     if perf is None:
         note("perf sched: not traced, perf is not installed")
-        return None
-    folder = ROOT / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+        return []
+    placed = "unpinned" if core is None else f"pinned to core {core}"
+    path = ROOT / "build" / "bench" / f"perf-sched-{'unpinned' if core is None else 'pinned'}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         traced = os.path.join(scratch, "perf.sched")
-        child = [sys.executable, "-m", "bench.latency", name, str(seconds), str(RATE), "-"]
+        where = "-" if core is None else str(core)
+        child = [sys.executable, "-m", "bench.latency", name, str(seconds), str(RATE), where]
         command = [perf, "sched", "record", "-o", traced, "--", *child]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode or not os.path.exists(traced):
@@ -168,12 +175,20 @@ def trace_scheduler(name, seconds, note):
                 f"perf sched: not traced, the machine does not allow it ({reason.strip()}); "
                 "it needs root or kernel.perf_event_paranoid = -1, and a kernel with scheduler trace points"
             )
-            return None
+            return []
         told = subprocess.run([perf, "sched", "latency", "-i", traced], cwd=ROOT, capture_output=True, text=True)
-    path = folder / "perf-sched.txt"
     path.write_text(told.stdout)
-    note(f"perf sched: {path.relative_to(ROOT)}")
-    return path
+    row = PERF_ROW.search(told.stdout)
+    if row is None:
+        note(f"perf sched: no row of this Python in {path.relative_to(ROOT)}")
+        return []
+    note(f"perf sched, {placed}: the whole table is in {path.relative_to(ROOT)}")
+    parts = ("switches", int(row["switches"]), ""), ("mean wait for a core", float(row["mean"]) * 1e3, "µs")
+    parts += (("longest wait for a core", float(row["most"]) * 1e3, "µs"),)
+    return [
+        Finding("scheduler", f"perf sched, {placed}: {what}", SERIES_COUNT, value, unit, None, name)
+        for what, value, unit in parts
+    ]
 
 
 def measure_all(contestants, cores, seconds, keys, trace, note):
@@ -208,7 +223,8 @@ def measure_all(contestants, cores, seconds, keys, trace, note):
                     detail = found | {"what": what}
                     yield [Finding("latency", p, SERIES_COUNT, value, "µs", None, name, detail)]
         if trace:
-            trace_scheduler(names[-2], min(seconds, 3), note)
+            for pinned in (None, core) if cores else (None,):
+                yield trace_scheduler(names[-2], max(1.0, min(seconds, 3.0)), pinned, note)
 
     finally:
         if core is not None:

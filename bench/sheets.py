@@ -254,6 +254,7 @@ MEASURED = {
     "latency": lambda findings: percentiles_sheet(
         "Latency of requests at a fixed rate, from the moment each was due", findings, "µs"
     ),
+    "scheduler": lambda findings: measured_sheet("The scheduler, traced by perf", findings),
     "memory": lambda findings: measured_sheet("Memory, in fresh child processes", findings),
     "allocations": lambda findings: measured_sheet("Allocations: four counters beside each other", findings),
     "steps": lambda findings: measured_sheet(
