@@ -68,8 +68,10 @@ def for_page(svg, name):
     for colour, word in NAMES.items():
         svg = svg.replace(colour, f"var(--{word})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(r"; font-family: [^;\"]*", "", svg)
     # A drawing as wide as its place, however wide that is.
-    return re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="[^"]*"', r'<svg role="img" \1\2', svg, count=1)
+    opening, rest = svg.split(">", 1)
+    return re.sub(r' (width|height)="[^"]*"', "", opening).replace("<svg", '<svg role="img"', 1) + ">" + rest
 
 
 def mark_caches(axes, caches, low, high):

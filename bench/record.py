@@ -98,7 +98,7 @@ def load(path):
         raise ValueError(f"{path}: format {told.get('format')}, expected {FORMAT}: measure again")
     record = Record(None, told["settings"], told["machine"])
     record.started, record.complete = told["started"], told["complete"]
-    record.notes, record.wrong, record.seconds = told["notes"], told["wrong"], told["seconds"]
+    record.notes, record.wrong, record.seconds = told["notes"], told["wrong"], told.get("seconds", {})
     record.outcomes = [Outcome.from_json(outcome) for outcome in told["timed"]]
     record.findings = [Finding(**finding) for finding in told["measured"]]
     return record

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -169,6 +170,7 @@ def test_plots_take_their_colours_from_the_page():
     assert [title for title, _svg in made] == ["Wins and losses", "Memory"]
     for _title, svg in made:
         assert svg.startswith("<svg") and "var(--ink)" in svg
+        assert ElementTree.fromstring(svg).get("width") is None and "font-family" not in svg
         assert not re.search(r"#[0-9a-f]{6}\b", svg)
     assert "var(--win)" in made[0][1] and "var(--loss)" in made[0][1]
 
