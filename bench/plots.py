@@ -166,14 +166,14 @@ def memory(record):
         peak = [bars[count][name].get("peak", 0) for name in names]
         colours = [OURS if name == "IntArrayMap" else SERIES[1] for name in names]
         axes.barh(places + 0.2, resident, 0.38, color=colours, label="resident")
-        axes.barh(places - 0.2, peak, 0.38, color=colours, alpha=0.45, label="peak while building")
+        axes.barh(places - 0.2, peak, 0.38, color=colours, alpha=0.45, label="peak while building (paler)")
         axes.axvline(ROW_BYTES, color=FLOOR, linestyle=":", linewidth=1.5, label=f"key and row: {ROW_BYTES}")
         axes.set_yticks(places, names)
         axes.set(title=f"Memory at {count:,} keys", xlabel="bytes a row")
         axes.grid(axis="y", visible=False)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18), ncols=3)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2))
 
-    return drawn("memory", draw)
+    return drawn("memory", draw, (SIZE[0], SIZE[1] + 0.6))
 
 
 def pauses(record, verb="insert"):
