@@ -175,7 +175,7 @@ def mechanisms_sheet(outcomes):
     sheet = Sheet("Native against patched: each mechanism off and on", headings, group="mechanisms")
     sheet.note = (
         "÷ defaults: a variant's time over the time of the release defaults in the same round; "
-        "allocations and bytes are the core's own, blocks are of Python's allocator. On dense keys the mechanisms of the "
+        "allocations and bytes are the core's own, blocks are of Python's allocator. On dense keys mechanisms of the "
         "hash index (pipeline, SIMD, growth) are to be compared with the line index=hash"
     )
     for outcome in outcomes:
