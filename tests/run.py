@@ -34,7 +34,9 @@ ENVIRONMENT = ROOT / "build" / "venv-test"
 BIN = ENVIRONMENT / "bin"
 CHECKED = BUILD / "checked"  # the package as a checked build, put in front of the release build by PYTHONPATH
 GROUPS = ("build", "test", "lint", "types")
-TOO_LARGE_TO_CHECK = ("test_floods.py", "test_memory.py")  # a check of all that is there after each write: quadratic
+WORKERS = min(os.cpu_count() or 1, 4)  # of pytest; more would starve the tests of threads
+# Not run again in the checked build: large maps (a check walks all of the map), and what ends above the core.
+UNCHECKED = ("test_floods.py", "test_memory.py", "test_keys.py", "test_rows.py", "test_ops.py", "test_floors.py")
 
 
 @dataclass
@@ -203,7 +205,7 @@ def core_asan_ubsan() -> Light:
 def pytest(name: str, *arguments: str, environ: dict[str, str] | None = None) -> Light:
     report = BUILD / f"{name}.xml"
     report.unlink(missing_ok=True)
-    options = ("-q", "--durations=5", f"--junitxml={report}")
+    options = ("-q", "--durations=5", f"--junitxml={report}", f"--numprocesses={WORKERS}")
     run(BIN / "python", "-m", "pytest", *options, *arguments, environ=environ, check=False)
     return junit_counts(report)
 
@@ -214,8 +216,8 @@ def python() -> Light:
 
 
 def python_checked() -> Light:
-    """The same against a build that checks every invariant after each write; files of large maps are left out."""
-    left_out = [f"--ignore=tests/python/{name}" for name in TOO_LARGE_TO_CHECK]
+    """The same against a build that checks every invariant after writes; without large maps and coercion."""
+    left_out = [f"--ignore=tests/python/{name}" for name in UNCHECKED]
     return pytest("python-checked", *left_out, "tests/python", environ={"PYTHONPATH": str(CHECKED)})
 
 

@@ -79,6 +79,10 @@ cdef extern from "intarraymap.h" nogil:
         IAM_SIMD_BASELINE
         IAM_SIMD_AVX2
 
+    ctypedef struct iam_spare:
+        pass
+    iam_spare *iam_spare_create()
+
     ctypedef struct iam_options:
         uint64_t row_items
         iam_kind kind
@@ -92,6 +96,8 @@ cdef extern from "intarraymap.h" nogil:
         iam_simd simd
         uint64_t hash_and
         uint64_t hash_or
+        c_bool serial_views
+        iam_spare *spare
         iam_allocator allocator
 
     ctypedef struct iam_map:
@@ -106,6 +112,7 @@ cdef extern from "intarraymap.h" nogil:
     void iam_map_destroy(iam_map *map)
     iam_status iam_map_copy(const iam_map *map, uint64_t seed, iam_map **map_out)
 
+    iam_status iam_map_look(const iam_map *map, c_bool exclusive, uint32_t fork_count)
     iam_status iam_map_try_lock(const iam_map *map, c_bool exclusive, uint32_t fork_count)
     void iam_map_wait(const iam_map *map, c_bool exclusive, uint32_t timeout_milliseconds)
     void iam_map_unlock(const iam_map *map, c_bool exclusive)

@@ -12,7 +12,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 from intarraymap._core cimport (
-    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_try_lock, iam_map_unlock, iam_status, iam_view,
+    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_look, iam_map_try_lock, iam_map_unlock, iam_status, iam_view,
     iam_view_take,
 )
 from intarraymap._exact cimport array_over
@@ -33,8 +33,14 @@ cdef extern from *:
     #else
     #define IAM_BINDING_CHECKED 0
     #endif
+    #ifdef Py_GIL_DISABLED
+    #define IAM_BINDING_HAS_GIL 0
+    #else
+    #define IAM_BINDING_HAS_GIL 1
+    #endif
     """
     const bint CHECKED "IAM_BINDING_CHECKED"
+    const bint HAS_GIL "IAM_BINDING_HAS_GIL"
 
 cdef enum:
     NEW = 0  # the state of an Owner: __new__ only
@@ -49,6 +55,7 @@ cdef enum:
 
 cdef enum:
     AXES_MAX = 64  # of a NumPy array
+    CHECKED_BYTES = 1 << 14  # of a map that is checked after every single write
     WHOLE_MAP = 1 << 30  # as the count of a batch: always a big one
     TRACE_DOMAIN = 0x1A3A9  # of tracemalloc: ours
 
@@ -72,6 +79,7 @@ cdef class Owner:
     cdef bint is_traced
     cdef uint64_t bytes_now  # iam_map_bytes after the last write, as tracemalloc will be told
     cdef uint64_t bytes_told
+    cdef uint64_t bytes_unchecked  # checked builds: how much memory the writes since the last check have paid for
     cdef cnp.dtype row_dtype
     cdef tuple shape
     cdef failing_state *failing
@@ -94,6 +102,9 @@ cdef int refuse(int state) except -1
 # Holding no lock: lets the GIL go until the map's lock seems free, and looks for signals.
 cdef int wait(Owner owner, bint exclusive, iam_status status) except -1
 cdef int tell_tracemalloc(Owner owner) except -1
+# Checked builds, after a write: every invariant, if the map is small; after big batches, and
+# of a large map at every so many writes, so that checking costs about the same for each.
+cdef int check_written(Owner owner, bint is_big) except -1
 
 
 # ---- For one key: the GIL stays held while the lock is --------------------------------------------------------------
@@ -112,36 +123,46 @@ cdef inline int writable(Owner owner) except -1:
     return 0
 
 
+cdef inline iam_status try_lock(Owner owner, bint exclusive) noexcept:
+    """With a GIL nothing is taken: everyone takes the lock with the GIL in hand, and nobody lets it go before unlock."""
+    if HAS_GIL:
+        return iam_map_look(owner.map, exclusive, count_load(owner.fork_count))
+    return iam_map_try_lock(owner.map, exclusive, count_load(owner.fork_count))
+
+
 cdef inline int lock(Owner owner, bint exclusive) except -1:
     cdef iam_status status
     usable(owner)
     if exclusive:
         writable(owner)
-    status = iam_map_try_lock(owner.map, exclusive, count_load(owner.fork_count))
+    status = try_lock(owner, exclusive)
     while status != IAM_OK:
         wait(owner, exclusive, status)
-        status = iam_map_try_lock(owner.map, exclusive, count_load(owner.fork_count))
+        status = try_lock(owner, exclusive)
     if flag_load(&owner.state) != READY:
-        iam_map_unlock(owner.map, exclusive)
+        if not HAS_GIL:
+            iam_map_unlock(owner.map, exclusive)
         usable(owner)
     return 0
 
 
 cdef inline void unlock(Owner owner) noexcept:
-    iam_map_unlock(owner.map, False)
+    if not HAS_GIL:
+        iam_map_unlock(owner.map, False)
 
 
 cdef inline int unlock_written(Owner owner) except -1:
     owner.bytes_now = iam_map_bytes(owner.map)
-    iam_map_unlock(owner.map, True)
-    return after_write(owner)
+    if not HAS_GIL:
+        iam_map_unlock(owner.map, True)
+    return after_write(owner, False)
 
 
-cdef inline int after_write(Owner owner) except -1:
+cdef inline int after_write(Owner owner, bint is_big) except -1:
     if owner.bytes_now != owner.bytes_told:
         tell_tracemalloc(owner)
-    if CHECKED and flag_load(&owner.state) == READY:
-        owner._check()
+    if CHECKED:
+        check_written(owner, is_big)
     return 0
 
 

@@ -51,8 +51,9 @@ cdef dict SWITCHES = {None: IAM_AUTO, False: IAM_OFF, True: IAM_ON}
 cdef dict SIMDS = {
     None: IAM_SIMD_AUTO, "scalar": IAM_SIMD_SCALAR, "baseline": IAM_SIMD_BASELINE, "avx2": IAM_SIMD_AVX2,
 }
+cdef iam_spare *SPARE = iam_spare_create()  # NULL: out of memory, so nothing is kept
 cdef frozenset OPTIONS = frozenset(
-    ["growth", "huge_pages", "pipeline", "reserve", "simd", "hash_and", "hash_or", "fail_after"]
+    ["growth", "huge_pages", "pipeline", "reserve", "simd", "spare", "hash_and", "hash_or", "fail_after"]
 )
 
 
@@ -109,6 +110,8 @@ cdef int read_options(iam_options *wanted, tuple row_shape, cnp.dtype dtype, str
         wanted.row_items *= <uint64_t>length
     wanted.kind = <iam_kind><int>KINDS[(<object>dtype).type]
     wanted.index = <iam_index><int>INDEXES[index]
+    wanted.spare = SPARE
+    wanted.serial_views = HAS_GIL
     if options is None:
         return 0
     if not options.keys() <= OPTIONS:
@@ -118,6 +121,8 @@ cdef int read_options(iam_options *wanted, tuple row_shape, cnp.dtype dtype, str
     wanted.pipeline = <iam_switch><int>SWITCHES[options.get("pipeline")]
     wanted.reserve = <iam_switch><int>SWITCHES[options.get("reserve")]
     wanted.simd = <iam_simd><int>SIMDS[options.get("simd")]
+    if options.get("spare") is False:
+        wanted.spare = NULL
     wanted.hash_and = options.get("hash_and", 0)
     wanted.hash_or = options.get("hash_or", 0)
     return 0
@@ -265,7 +270,7 @@ cdef class Owner:
 
     cdef int end(self, int purpose, PyThreadState *thread) except -1:
         end_crossing(self, purpose != READ, thread)
-        return after_write(self) if purpose != READ else 0
+        return after_write(self, thread != NULL) if purpose != READ else 0
 
     # -- What a map is now
 
@@ -418,4 +423,12 @@ cdef int tell_tracemalloc(Owner owner) except -1:
     owner.bytes_told = owner.bytes_now
     if PyTraceMalloc_Track(TRACE_DOMAIN, <uintptr_t>owner.map, owner.bytes_told) == 0:
         owner.is_traced = True
+    return 0
+
+
+cdef int check_written(Owner owner, bint is_big) except -1:
+    owner.bytes_unchecked += CHECKED_BYTES
+    if flag_load(&owner.state) == READY and (is_big or owner.bytes_unchecked >= owner.bytes_now):
+        owner.bytes_unchecked = 0
+        owner._check()
     return 0

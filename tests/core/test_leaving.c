@@ -328,6 +328,26 @@ static void test_the_rule_of_two(void)
         }
 }
 
+/* A page that was given back before the direct index was left: its rows are the first that the hash index fills. */
+static void test_rows_of_a_page_that_went(void)
+{
+    enum { KEYS = 5000, LEFT = 100 };
+    iam_map *map = create(IAM_INDEX_AUTO);
+    for (int64_t key = 0; key < KEYS; key++)
+        put(map, key, (double)key);
+    for (int64_t key = 0; key < KEYS; key++)
+        if (key % LEFT != 0)
+            take_away(map, key);
+    EXPECT(map->state == MAP_DIRECT && map->direct.id_free != 0);
+    for (int64_t key = 0; map->state != MAP_HASH; key++) {
+        put(map, FAR + key, (double)key);
+        char reason[256];
+        EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_OK);
+    }
+    reference_compare(&model, map);
+    destroy(map);
+}
+
 /* Once left, it stays left until the map is built anew, whatever comes and goes. */
 static void test_no_pattern_flips_it_back_and_forth(void)
 {
@@ -512,6 +532,7 @@ int main(void)
     RUN(test_no_memory_on_the_way);
     RUN(test_far_apart_keys_cost_little);
     RUN(test_the_rule_of_two);
+    RUN(test_rows_of_a_page_that_went);
     RUN(test_no_pattern_flips_it_back_and_forth);
     RUN(test_the_first_batch_is_judged_as_a_whole);
     RUN(test_asked_for_hash_stays_hash);

@@ -57,6 +57,25 @@ static void test_shared_and_exclusive(void)
     expect_valid(&gate);
 }
 
+/* Looking answers as trying would, and takes nothing. */
+static void test_looking(void)
+{
+    lock gate = {0};
+    EXPECT(lock_look(&gate, true, FORK_COUNT) == IAM_OK && lock_look(&gate, false, FORK_COUNT) == IAM_OK);
+    EXPECT(atomic_load(&gate.word) == 0);
+    EXPECT(lock_try(&gate, false, FORK_COUNT) == IAM_OK);
+    uint64_t held = atomic_load(&gate.word);
+    EXPECT(lock_look(&gate, true, FORK_COUNT) == IAM_LOCKED && lock_look(&gate, false, FORK_COUNT) == IAM_OK);
+    EXPECT(lock_look(&gate, false, FORK_COUNT + 1) == IAM_FORKED);
+    EXPECT(atomic_load(&gate.word) == held);
+    lock_release(&gate, false);
+    EXPECT(lock_try(&gate, true, FORK_COUNT) == IAM_OK);
+    EXPECT(lock_look(&gate, true, FORK_COUNT) == IAM_LOCKED && lock_look(&gate, false, FORK_COUNT) == IAM_LOCKED);
+    EXPECT(lock_look(&gate, true, FORK_COUNT + 1) == IAM_FORKED);
+    lock_release(&gate, true);
+    EXPECT(lock_look(&gate, true, FORK_COUNT + 1) == IAM_OK);
+}
+
 /* A lock held under another fork count belongs to a thread that is not there. */
 static void test_fork_count(void)
 {
@@ -354,6 +373,7 @@ static void test_a_map_between_threads(void)
 int main(void)
 {
     RUN(test_shared_and_exclusive);
+    RUN(test_looking);
     RUN(test_fork_count);
     RUN(test_fork);
     RUN(test_wait_returns_when_free_or_over);

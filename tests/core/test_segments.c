@@ -16,7 +16,7 @@ static void room_begin(room *r, size_t item_bytes, uint64_t reserve_count, bool 
     iam_options options = {.allocator = failing_allocator(&r->state)};
     atomic_store(&r->state.refuses_ranges, !ranges);
     alloc_begin(&r->memory, &options);
-    segments_begin(&r->array, item_bytes, reserve_count);
+    segments_begin(&r->array, item_bytes, reserve_count, true);
 }
 
 static void expect_valid(const room *r)

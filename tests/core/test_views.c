@@ -8,6 +8,8 @@
 
 enum { ROW_BYTES = 64 };
 
+static bool serial_views; /* by plain instructions */
+
 typedef struct room {
     failing state;
     iam_rows *rows;
@@ -15,7 +17,7 @@ typedef struct room {
 
 static void room_begin(room *r)
 {
-    iam_options options = {.allocator = failing_allocator(&r->state)};
+    iam_options options = {.allocator = failing_allocator(&r->state), .serial_views = serial_views};
     r->rows = rows_create(&options, ROW_BYTES, 1 << 20);
     EXPECT(r->rows != NULL);
 }
@@ -275,8 +277,12 @@ static void test_readers_make_chunks_at_the_same_time(void)
 
 int main(void)
 {
-    RUN(test_views_outlive_the_map);
-    RUN(test_block_keeps_storage);
+    for (int turn = 0; turn < 2; turn++) {
+        serial_views = turn == 1;
+        RUN(test_views_outlive_the_map);
+        RUN(test_block_keeps_storage);
+    }
+    serial_views = false; /* threads from here on */
     RUN(test_two_readers_make_the_same_chunk);
     RUN(test_refused_view);
     RUN(test_release_needs_no_lock);

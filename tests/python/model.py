@@ -6,6 +6,7 @@ Nothing here knows how the package works inside; it restates the promise in the 
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,11 @@ ANY_KEY_KINDS = [name for name in EXACT_KINDS if not KINDS[name].dense_only]
 #: Rows that a map of the kind "leaving" starts with, so that it is still leaving when the test gets it.
 LEAVING_COUNT = 6000
 GROWING_COUNT = 300
+
+
+def plain(value: Any) -> str:
+    """A name for a test of this value, the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:60]
 
 
 def rows_for(count: int, row_shape: tuple[int, ...] = (3,), dtype: Any = "float64", start: int = 1) -> np.ndarray:

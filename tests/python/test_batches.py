@@ -19,6 +19,7 @@ from model import (
     build_case,
     build_map,
     copy_of,
+    plain,
     random_keys,
     rows_for,
 )
@@ -248,7 +249,7 @@ class TestOut:
         case.check()
 
     @pytest.mark.parametrize(
-        "out", [[[0.0] * 3] * 2, 5, "out", bytearray(48), memoryview(bytearray(48)), object()], ids=repr
+        "out", [[[0.0] * 3] * 2, 5, "out", bytearray(48), memoryview(bytearray(48)), object()], ids=plain
     )
     def test_no_array(self, make_case, out):
         case = make_case((3,))
@@ -777,7 +778,7 @@ class TestMerge:
                 m.merge(other)
             assert sorted(m) == [1, 2]
 
-    @pytest.mark.parametrize("other", [None, 5, {1: 2.0}, [(1, 2.0)], "m"], ids=repr)
+    @pytest.mark.parametrize("other", [None, 5, {1: 2.0}, [(1, 2.0)], "m"], ids=plain)
     def test_only_maps(self, make_case, other):
         case = make_case()
         with pytest.raises(TypeError):

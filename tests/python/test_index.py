@@ -203,18 +203,7 @@ class TestSlidingWindow:
 
 class TestPagesAreGivenBack:
     @pytest.mark.parametrize("index", ["auto", "direct"])
-    @pytest.mark.parametrize(
-        "options",
-        [
-            {},
-            pytest.param(
-                {"reserve": False},
-                marks=pytest.mark.xfail(
-                    reason="doubling blocks: pages go back, the block's unused end stays", strict=True
-                ),
-            ),
-        ],
-    )
+    @pytest.mark.parametrize("options", [{}, {"reserve": False}])
     def test_when_the_last_key_goes(self, index, options):
         m = IntArrayMap(8, index=index, _options=options)
         m.set_many(np.arange(2000), 1.0)

@@ -7,7 +7,7 @@ import fractions
 
 import numpy as np
 import pytest
-from model import KEY_MAX, KEY_MIN, bits, copy_of, rows_for
+from model import KEY_MAX, KEY_MIN, bits, copy_of, plain, rows_for
 
 
 class Index:
@@ -145,7 +145,7 @@ class TestLegalKeys:
 
 
 class TestKeysOutsideInt64:
-    @pytest.mark.parametrize("key", OUTSIDE, ids=repr)
+    @pytest.mark.parametrize("key", OUTSIDE, ids=plain)
     def test_table(self, make_map, key):
         m = make_map(keys=[0, 1, 2])
         before = copy_of(m)
@@ -165,7 +165,7 @@ class TestKeysOutsideInt64:
 
 
 class TestKeysOfWrongType:
-    @pytest.mark.parametrize("key", WRONG, ids=repr)
+    @pytest.mark.parametrize("key", WRONG, ids=plain)
     def test_table(self, make_map, key):
         m = make_map(keys=[0, 1, 2])
         calls = [
@@ -186,7 +186,7 @@ class TestKeysOfWrongType:
         assert sorted(m) == [0, 1, 2]
 
     @pytest.mark.parametrize(
-        "key", [np.array(1.0), np.array([1]), np.array([[1]]), np.array([True]), np.array(["a"])], ids=repr
+        "key", [np.array(1.0), np.array([1]), np.array([[1]]), np.array([True]), np.array(["a"])], ids=plain
     )
     def test_arrays_that_are_no_integer(self, make_map, key):
         m = make_map(keys=[0, 1, 2])
@@ -353,7 +353,7 @@ class TestKeyArrays:
             1.0,
             object(),
         ],
-        ids=repr,
+        ids=plain,
     )
     def test_type_error(self, make_map, call, keys):
         m = make_map(keys=[0, 1, 2])

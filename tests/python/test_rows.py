@@ -9,7 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
-from model import DTYPES, bits, build_map, rows_for
+from model import DTYPES, bits, build_map, plain, rows_for
 
 #: Each of these puts one row at a key that is there.
 PUTS = {
@@ -228,7 +228,7 @@ class TestArrays:
             {1: 2, 3: 4},
             {1, 2},
         ],
-        ids=repr,
+        ids=plain,
     )
     @pytest.mark.parametrize("dtype", ["float64", "int32", "bool", "complex64", "datetime64[ns]"])
     def test_never_parsed(self, make_one, put, row, dtype):

@@ -93,6 +93,12 @@ typedef struct iam_allocator {
     bool (*may_commit)(void *state, size_t bytes);
 } iam_allocator;
 
+/* Pages of maps that are gone, kept for the next one that is made by a batch: as much as malloc would keep, 32 MiB.
+ * Shared by any maps, from any threads; lives as long as the longest of them and their views and blocks. */
+typedef struct iam_spare iam_spare;
+iam_spare *iam_spare_create(void);
+void iam_spare_destroy(iam_spare *spare);
+
 typedef enum iam_switch { IAM_AUTO, IAM_OFF, IAM_ON } iam_switch;
 
 typedef enum iam_growth {
@@ -117,6 +123,10 @@ typedef struct iam_options {
     iam_simd simd;
     /* Tests only: hash = (hash & hash_and) | hash_or; 0 / 0 means "leave the hash alone". */
     uint64_t hash_and, hash_or;
+    /* Views are taken and released by one thread at a time, as under Python's GIL, and never by whoever holds the lock
+     * exclusively by try_lock: plain instructions do then. */
+    bool serial_views;
+    iam_spare *spare; /* or NULL: all memory goes back to the system at once */
     iam_allocator allocator;
 } iam_options;
 
@@ -143,6 +153,10 @@ iam_status iam_map_copy(const iam_map *map, uint64_t seed, iam_map **map_out);
  * try_lock: IAM_OK, IAM_LOCKED or IAM_FORKED, at once. A shared lock is not granted while a writer waits.
  * wait: blocks until the lock seems free or `timeout_milliseconds` passed; grants nothing: call try_lock again. */
 iam_status iam_map_try_lock(const iam_map *map, bool exclusive, uint32_t fork_count);
+/* Whether try_lock would grant it, without taking anything: for a caller before whose next step nobody can take it,
+ * because whoever wants to must first have something that the caller has (Python's GIL). A shared lock is then granted
+ * though a writer waits. */
+iam_status iam_map_look(const iam_map *map, bool exclusive, uint32_t fork_count);
 void iam_map_wait(const iam_map *map, bool exclusive, uint32_t timeout_milliseconds);
 void iam_map_unlock(const iam_map *map, bool exclusive);
 

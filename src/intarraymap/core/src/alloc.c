@@ -9,10 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Blocks from this size on come from mmap: zeroed for nothing, touched page by page, back to the system at once.
- * glibc's own threshold starts at the same figure. */
-#define MMAP_BYTES (128u << 10)
-
 #ifndef MAP_NORESERVE
 #define MAP_NORESERVE 0
 #endif
@@ -26,7 +22,7 @@ static void *map_anonymous(size_t bytes, int flags)
 static void *system_allocate(void *state, size_t bytes, size_t alignment, bool zeroed)
 {
     (void)state;
-    if (bytes >= MMAP_BYTES)
+    if (bytes >= ALLOC_MAPPED_BYTES)
         return map_anonymous(bytes, 0);
     void *block = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (block != NULL && zeroed)
@@ -37,7 +33,7 @@ static void *system_allocate(void *state, size_t bytes, size_t alignment, bool z
 static void system_release(void *state, void *block, size_t bytes)
 {
     (void)state;
-    if (bytes >= MMAP_BYTES)
+    if (bytes >= ALLOC_MAPPED_BYTES)
         munmap(block, bytes);
     else
         free(block);
@@ -46,6 +42,7 @@ static void system_release(void *state, void *block, size_t bytes)
 void alloc_begin(alloc *memory, const iam_options *options)
 {
     memory->given = options->allocator;
+    memory->spare = options->spare;
     if (memory->given.allocate == NULL) {
         memory->given.allocate = system_allocate;
         memory->given.release = system_release;

@@ -14,9 +14,13 @@
 #define LINE_BYTES 64
 #define PAGE_BYTES 4096
 #define HUGE_BYTES (2u << 20)
+/* Blocks from this size on come from mmap: zeroed for nothing, touched page by page, back to the system at once.
+ * glibc's own threshold starts at the same figure. */
+#define ALLOC_MAPPED_BYTES (128u << 10)
 
 typedef struct alloc {
     iam_allocator given;
+    iam_spare *spare;
     bool reserve_allowed;
     bool huge_allowed;
     _Atomic uint64_t request_count; /* blocks asked for and commits, granted */

@@ -9,6 +9,7 @@ typedef struct reading {
     size_t default_stride, row_bytes;
     uint8_t *found_out;
     iam_missing missing;
+    bool streams;
 } reading;
 
 static void note_missing(iam_missing *missing, size_t i, int64_t key)
@@ -19,6 +20,27 @@ static void note_missing(iam_missing *missing, size_t i, int64_t key)
     }
 }
 
+/* A row of 64 bytes to memory, past the caches; `to` is aligned to 16. */
+PIPELINE_INLINE void stream_row(char *to, const char *from)
+{
+#if BUCKET_HAS_SIMD
+    for (int part = 0; part < 4; part++)
+        _mm_stream_si128((__m128i *)(void *)(to + 16 * part),
+                         _mm_loadu_si128((const __m128i *)(const void *)(from + 16 * part)));
+#else
+    memcpy(to, from, 64);
+#endif
+}
+
+PIPELINE_INLINE void copy_row(const reading *state, size_t i, const void *row)
+{
+    char *to = state->rows_out + i * state->row_bytes;
+    if (state->streams)
+        stream_row(to, row);
+    else
+        memcpy(to, row, state->row_bytes);
+}
+
 /* All keys must be there. */
 PIPELINE_INLINE void visit_required(void *context, size_t i, int64_t key, uint32_t number, const void *row)
 {
@@ -27,7 +49,7 @@ PIPELINE_INLINE void visit_required(void *context, size_t i, int64_t key, uint32
     if (UNLIKELY(row == NULL))
         note_missing(&state->missing, i, key);
     else
-        memcpy(state->rows_out + i * state->row_bytes, row, state->row_bytes);
+        copy_row(state, i, row);
 }
 
 /* The row or a default. A select, not a branch: which keys are missing is what nobody can predict. */
@@ -36,7 +58,7 @@ PIPELINE_INLINE void visit_default(void *context, size_t i, int64_t key, uint32_
     reading *state = context;
     (void)key, (void)number;
     const void *instead = state->defaults + i * state->default_stride;
-    memcpy(state->rows_out + i * state->row_bytes, row != NULL ? row : instead, state->row_bytes);
+    copy_row(state, i, row != NULL ? row : instead);
 }
 
 PIPELINE_INLINE void visit_default_found(void *context, size_t i, int64_t key, uint32_t number, const void *row)
@@ -47,9 +69,10 @@ PIPELINE_INLINE void visit_default_found(void *context, size_t i, int64_t key, u
 
 /* `row_bytes` is a constant in the common sizes: copies are then a few vector moves. */
 PIPELINE_INLINE void get_rows(const iam_map *map, const int64_t *keys, size_t count, reading *out, bool flat,
-                              bool scalar, size_t row_bytes)
+                              bool scalar, bool streams, size_t row_bytes)
 {
     reading state = *out;
+    state.streams = streams;
     state.row_bytes = row_bytes;
     probe look = pipeline_probe(map, flat, scalar, row_bytes);
     if (state.defaults == NULL)
@@ -61,17 +84,27 @@ PIPELINE_INLINE void get_rows(const iam_map *map, const int64_t *keys, size_t co
     *out = state;
 }
 
+static bool streams_pay(const char *rows_out, size_t bytes)
+{
+    return BUCKET_HAS_SIMD && bytes >= STREAM_BYTES && (uintptr_t)rows_out % 16 == 0;
+}
+
 PIPELINE_INLINE void get_many(const iam_map *map, const int64_t *keys, size_t count, reading *state, bool scalar)
 {
     bool flat = pipeline_flat(map);
     if (flat && map->row_bytes == 8)
-        get_rows(map, keys, count, state, true, scalar, 8);
+        get_rows(map, keys, count, state, true, scalar, false, 8);
     else if (flat && map->row_bytes == 32)
-        get_rows(map, keys, count, state, true, scalar, 32);
+        get_rows(map, keys, count, state, true, scalar, false, 32);
+    else if (flat && map->row_bytes == 64 && streams_pay(state->rows_out, count * 64))
+        get_rows(map, keys, count, state, true, scalar, true, 64);
     else if (flat && map->row_bytes == 64)
-        get_rows(map, keys, count, state, true, scalar, 64);
+        get_rows(map, keys, count, state, true, scalar, false, 64);
     else
-        get_rows(map, keys, count, state, false, scalar, map->row_bytes);
+        get_rows(map, keys, count, state, false, scalar, false, map->row_bytes);
+#if BUCKET_HAS_SIMD
+    _mm_sfence();
+#endif
 }
 
 iam_status iam_map_get_many(const iam_map *map, const int64_t *keys, size_t count, void *rows_out, const void *defaults,

@@ -149,54 +149,6 @@ static void write_consecutive(iam_map *map, size_t count, write_rows *write, voi
     }
 }
 
-static iam_status write_many(iam_map *map, const int64_t *keys, size_t count, write_rows *write, void *job)
-{
-    if (count == 0)
-        return IAM_OK;
-    map_begin_write(map, count);
-    uint64_t version = map->version;
-    iam_status status = map_begin_batch(map, keys, count);
-    if (status != IAM_OK)
-        return status;
-    uint32_t stack_numbers[CHUNK];
-    uint8_t stack_created[CHUNK];
-    if (map->rows->live_count == 0 || count <= CHUNK) {
-        bool was_empty = map->rows->live_count == 0;
-        bool fresh = map->state == MAP_HASH && map->rows->used_count == 0;
-        if (fresh && build_index(map, keys, count)) {
-            write_consecutive(map, count, write, job);
-            return IAM_OK;
-        }
-        for (size_t first = 0; first < count; first += CHUNK) {
-            size_t chunk = count - first < CHUNK ? count - first : CHUNK;
-            size_t done = ensure(map, keys + first, chunk, stack_numbers, stack_created, &status);
-            if (status != IAM_OK) {
-                if (was_empty)
-                    take_back_all(map);
-                else
-                    take_back(map, stack_numbers, stack_created, done);
-                map->version = version;
-                return status;
-            }
-            write(map, job, first, chunk, stack_numbers, stack_created);
-        }
-        return IAM_OK;
-    }
-    uint32_t *numbers = alloc_block(&map->memory, count, sizeof *numbers + 1, false);
-    if (numbers == NULL)
-        return IAM_NO_MEMORY;
-    uint8_t *created = (uint8_t *)(numbers + count);
-    size_t done = ensure(map, keys, count, numbers, created, &status);
-    if (status == IAM_OK) {
-        write(map, job, 0, count, numbers, created);
-    } else {
-        take_back(map, numbers, created, done);
-        map->version = version;
-    }
-    alloc_release(&map->memory, numbers, count, sizeof *numbers + 1);
-    return status;
-}
-
 PIPELINE_INLINE void prefetch_row(const iam_map *map, const uint32_t *numbers, size_t i, size_t count)
 {
     if (LIKELY(i + ROWS_AHEAD < count)) {
@@ -246,6 +198,75 @@ static void write_set(iam_map *map, void *job_in, size_t first, size_t count, co
             memcpy(row, source, row_bytes);
         i++;
     }
+}
+
+/* The same after build_index: one copy, as long as it can be. */
+static void write_set_consecutive(iam_map *map, const update_job *job, size_t count)
+{
+    if (job->row_stride != map->row_bytes) {
+        write_consecutive(map, count, write_set, (void *)(uintptr_t)job);
+        return;
+    }
+    const segments *rows = &map->rows->row_store;
+    const uint64_t piece = SEGMENTS_TOUCH_BYTES / map->row_bytes + 1;
+    for (uint64_t first = 0, end; first < count; first = end) {
+        end = segments_run_end(rows, first);
+        end = end < first + piece ? end : first + piece;
+        end = end < count ? end : count;
+        segments_touch(rows, first, end);
+        memcpy(rows_at(map->rows, first), job->rows + first * map->row_bytes, (end - first) * map->row_bytes);
+    }
+}
+
+static iam_status write_many(iam_map *map, const int64_t *keys, size_t count, write_rows *write, void *job)
+{
+    if (count == 0)
+        return IAM_OK;
+    map_begin_write(map, count);
+    uint64_t version = map->version;
+    iam_status status = map_begin_batch(map, keys, count);
+    if (status != IAM_OK)
+        return status;
+    uint32_t stack_numbers[CHUNK];
+    uint8_t stack_created[CHUNK];
+    if (map->rows->live_count == 0 || count <= CHUNK) {
+        bool was_empty = map->rows->live_count == 0;
+        bool fresh = map->state == MAP_HASH && map->rows->used_count == 0;
+        if (fresh && build_index(map, keys, count)) {
+            if (write == write_set)
+                write_set_consecutive(map, job, count);
+            else
+                write_consecutive(map, count, write, job);
+            return IAM_OK;
+        }
+        for (size_t first = 0; first < count; first += CHUNK) {
+            size_t chunk = count - first < CHUNK ? count - first : CHUNK;
+            size_t done = ensure(map, keys + first, chunk, stack_numbers, stack_created, &status);
+            if (status != IAM_OK) {
+                if (was_empty)
+                    take_back_all(map);
+                else
+                    take_back(map, stack_numbers, stack_created, done);
+                map->version = version;
+                return status;
+            }
+            write(map, job, first, chunk, stack_numbers, stack_created);
+        }
+        return IAM_OK;
+    }
+    uint32_t *numbers = alloc_block(&map->memory, count, sizeof *numbers + 1, false);
+    if (numbers == NULL)
+        return IAM_NO_MEMORY;
+    uint8_t *created = (uint8_t *)(numbers + count);
+    size_t done = ensure(map, keys, count, numbers, created, &status);
+    if (status == IAM_OK) {
+        write(map, job, 0, count, numbers, created);
+    } else {
+        take_back(map, numbers, created, done);
+        map->version = version;
+    }
+    alloc_release(&map->memory, numbers, count, sizeof *numbers + 1);
+    return status;
 }
 
 static void write_update(iam_map *map, void *job_in, size_t first, size_t count, const uint32_t *numbers,

@@ -20,7 +20,7 @@ void direct_begin(direct *index, size_t row_bytes, uint64_t row_count_max)
     memset(index, 0, sizeof *index);
     while (index->page_log2 < DIRECT_PAGE_LOG2_MAX && (row_bytes << (index->page_log2 + 1)) <= DIRECT_PAGE_BYTES)
         index->page_log2++;
-    segments_begin(&index->page_of, sizeof(uint64_t), (row_count_max >> index->page_log2) + 1);
+    segments_begin(&index->page_of, sizeof(uint64_t), (row_count_max >> index->page_log2) + 1, true);
 }
 
 static void release_ring(alloc *memory, uint32_t *ring, uint64_t entries, bool reserved)
@@ -342,7 +342,7 @@ static uint64_t listed_ids(const direct *index, uint64_t head)
     return head == 0 ? count : UINT64_MAX / 4;
 }
 
-bool direct_validate(const direct *index, const iam_rows *rows, char *reason, size_t bytes)
+bool direct_validate(const direct *index, const iam_rows *rows, uint64_t passed, char *reason, size_t bytes)
 {
     uint64_t pages = 0, ids = 0;
     if (!segments_validate(&index->page_of, "page ids", reason, bytes))
@@ -367,7 +367,8 @@ bool direct_validate(const direct *index, const iam_rows *rows, char *reason, si
         uint64_t page_rows = (uint64_t)1 << index->page_log2;
         bool used = direct_page_used(index, id);
         ids += used;
-        if (!used && !page_empty(index, rows, id << index->page_log2)) {
+        uint64_t first = id << index->page_log2;
+        if (!used && rows_first(rows, first < passed ? passed : first) < first + page_rows) {
             snprintf(reason, bytes, "D2: page id %llu is free and has a row present", (unsigned long long)id);
             return false;
         }

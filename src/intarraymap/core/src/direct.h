@@ -15,7 +15,7 @@
  *
  * D1: every page id in use stands once in the directory, at its page; the others are in the list of free ids or of
  * deferred ones.
- * D2: presence bits lie in pages in use only.
+ * D2: presence bits lie in pages in use only, and in rows that leaving has passed: those are the hash index's.
  * D3: linear: page of id i = linear_page + i, for all ids.
  * D4: directory entries outside [page_low, +page_span) are 0.
  */
@@ -104,6 +104,7 @@ void direct_row_freed(direct *index, iam_rows *rows, uint32_t number);
  * went while a block was held are given back once none is. */
 void direct_tidy(direct *index, iam_rows *rows, uint64_t page_count);
 uint64_t direct_directory_bytes(const direct *index);
-bool direct_validate(const direct *index, const iam_rows *rows, char *reason_out, size_t reason_bytes);
+/* Rows below `passed` belong to the hash index. */
+bool direct_validate(const direct *index, const iam_rows *rows, uint64_t passed, char *reason_out, size_t reason_bytes);
 
 #endif

@@ -21,7 +21,8 @@ uint64_t iam_map_bytes(const iam_map *map)
                      atomic_load_explicit(&map->rows->memory.bytes, memory_order_relaxed);
     if (map->direct.ring_reserved)
         bytes += direct_directory_bytes(&map->direct) - segments_bytes(&map->direct.page_of);
-    return bytes - map->rows->given_back_bytes;
+    return bytes - map->rows->given_back_bytes - segments_untouched(&map->rows->row_store, map->rows->used_count) -
+           segments_untouched(&map->rows->key_store, map->rows->used_count);
 }
 
 uint64_t iam_map_allocations(const iam_map *map)
@@ -66,8 +67,9 @@ void iam_map_stats(const iam_map *map, iam_stats *stats)
         stats->page_rows = (uint64_t)1 << map->direct.page_log2;
     }
     stats->bytes = iam_map_bytes(map);
-    stats->bytes_rows = segments_bytes(&rows->row_store) - rows->given_back_bytes;
-    stats->bytes_keys = segments_bytes(&rows->key_store);
+    stats->bytes_rows = segments_bytes(&rows->row_store) - rows->given_back_bytes -
+                        segments_untouched(&rows->row_store, rows->used_count);
+    stats->bytes_keys = segments_bytes(&rows->key_store) - segments_untouched(&rows->key_store, rows->used_count);
     stats->bytes_presence = segments_bytes(&rows->presence_store);
     stats->bytes_views = rows_hold_bytes(rows);
     stats->bytes_buckets = segments_bytes(&hash->buckets);
@@ -98,7 +100,7 @@ iam_status iam_map_validate(const iam_map *map, char *reason, size_t bytes)
     const iam_rows *rows = map->rows;
     if (!lock_validate(&map->gate, reason, bytes) || !rows_validate(rows, map->state != MAP_DIRECT, reason, bytes) ||
         !table_validate(&map->hash, reason, bytes) ||
-        (map->state != MAP_HASH && !direct_validate(&map->direct, rows, reason, bytes)))
+        (map->state != MAP_HASH && !direct_validate(&map->direct, rows, map->leave_cursor, reason, bytes)))
         return IAM_BROKEN;
     uint64_t in_hash = 0;
     for (uint64_t number = rows_first(rows, 0); number != UINT64_MAX; number = rows_first(rows, number + 1)) {
@@ -131,7 +133,15 @@ static lock *gate_of(const iam_map *map)
 
 iam_status iam_map_try_lock(const iam_map *map, bool exclusive, uint32_t fork_count)
 {
-    return lock_try(gate_of(map), exclusive, fork_count);
+    iam_status status = lock_try(gate_of(map), exclusive, fork_count);
+    if (exclusive && status == IAM_OK)
+        atomic_store_explicit(&map->rows->is_written, true, memory_order_relaxed);
+    return status;
+}
+
+iam_status iam_map_look(const iam_map *map, bool exclusive, uint32_t fork_count)
+{
+    return lock_look(gate_of(map), exclusive, fork_count);
 }
 
 void iam_map_wait(const iam_map *map, bool exclusive, uint32_t timeout_milliseconds)
@@ -141,6 +151,8 @@ void iam_map_wait(const iam_map *map, bool exclusive, uint32_t timeout_milliseco
 
 void iam_map_unlock(const iam_map *map, bool exclusive)
 {
+    if (exclusive)
+        atomic_store_explicit(&map->rows->is_written, false, memory_order_release);
     lock_release(gate_of(map), exclusive);
 }
 

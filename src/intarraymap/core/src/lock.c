@@ -35,6 +35,16 @@ iam_status lock_try(lock *gate, bool exclusive, uint32_t fork_count)
     }
 }
 
+iam_status lock_look(const lock *gate, bool exclusive, uint32_t fork_count)
+{
+    uint64_t now = atomic_load_explicit(&gate->word, memory_order_acquire);
+    if (LIKELY((now & LOCK_HOLDERS) == 0))
+        return IAM_OK;
+    if (now >> 32 != fork_count)
+        return IAM_FORKED;
+    return exclusive || (now & LOCK_WRITER) != 0 ? IAM_LOCKED : IAM_OK;
+}
+
 #ifdef __linux__
 /* The low half of the word, which is all that waiting is about. */
 static uint32_t *futex_word(lock *gate)

@@ -24,6 +24,8 @@ typedef struct lock {
 
 /* IAM_OK, IAM_LOCKED or IAM_FORKED, at once. */
 iam_status lock_try(lock *gate, bool exclusive, uint32_t fork_count);
+/* The same without taking it: for who has that without which nobody takes it. Waiting writers don't count. */
+iam_status lock_look(const lock *gate, bool exclusive, uint32_t fork_count);
 /* Sleeps until the lock is given back or the time is over. */
 void lock_wait(lock *gate, bool exclusive, uint32_t timeout_milliseconds);
 void lock_release(lock *gate, bool exclusive);

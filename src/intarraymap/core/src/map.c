@@ -98,6 +98,7 @@ iam_status iam_map_clear(iam_map *map)
         return IAM_NO_MEMORY;
     end_indexes(map);
     map->past_requests += atomic_load(&map->rows->memory.request_count);
+    atomic_store(&fresh->is_written, atomic_load(&map->rows->is_written));
     rows_abandon(map->rows);
     map->rows = fresh;
     begin_indexes(map);
@@ -164,6 +165,7 @@ iam_status iam_map_compact(iam_map *map)
         return status;
     end_indexes(map);
     map->past_requests += atomic_load(&map->rows->memory.request_count);
+    atomic_store(&fresh->rows->is_written, atomic_load(&map->rows->is_written));
     rows_abandon(map->rows);
     map->rows = fresh->rows;
     map->hash = fresh->hash;

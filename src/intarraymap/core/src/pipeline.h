@@ -23,6 +23,9 @@
 #define PIPELINE_DISTANCE 16
 #define PIPELINE_RING 64
 static_assert(PIPELINE_RING >= 3 * PIPELINE_DISTANCE + 1, "all that is in flight has its place");
+/* Results from this size on are written past the caches (non-temporal stores): nobody could find them there anyway, and
+ * a line that is written whole need not be read first. */
+#define STREAM_BYTES ((size_t)8 << 20)
 /* Memory of a map from which the pipeline pays: about the size of a second-level cache. Below, a plain loop is faster.
  */
 #define PIPELINE_BYTES (512u << 10)

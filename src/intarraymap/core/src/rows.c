@@ -15,11 +15,12 @@ iam_rows *rows_create(const iam_options *options, size_t row_bytes, uint64_t row
     atomic_init(&rows->refs, 1);
     atomic_init(&rows->returned, IAM_ROW_NONE);
     rows->row_bytes = row_bytes;
+    rows->serial_views = options->serial_views;
     rows->free_head = rows->drained = rows->deferred_head = rows->deferred_tail = IAM_ROW_NONE;
-    segments_begin(&rows->row_store, row_bytes, row_count_max);
-    segments_begin(&rows->key_store, sizeof(int64_t), row_count_max);
-    segments_begin(&rows->presence_store, sizeof(uint64_t), (row_count_max >> 6) + 1);
-    segments_begin(&rows->hold_store, sizeof(hold *), (row_count_max >> HOLD_CHUNK_LOG2) + 1);
+    segments_begin(&rows->row_store, row_bytes, row_count_max, false);
+    segments_begin(&rows->key_store, sizeof(int64_t), row_count_max, false);
+    segments_begin(&rows->presence_store, sizeof(uint64_t), (row_count_max >> 6) + 1, true);
+    segments_begin(&rows->hold_store, sizeof(hold *), (row_count_max >> HOLD_CHUNK_LOG2) + 1, true);
     return rows;
 }
 
@@ -237,6 +238,13 @@ bool rows_any_held(const iam_rows *rows, uint64_t begin, uint64_t end)
 
 /* ---- Views ------------------------------------------------------------------------------------------------------ */
 
+/* Whether nobody else can be changing holds and refs now: locked instructions cost a third of a view's time, and wait
+ * for the hold word, which is a cache miss in a large map, where plain ones go on. */
+static bool is_serial(const iam_rows *rows)
+{
+    return rows->serial_views && !atomic_load_explicit(&rows->is_written, memory_order_acquire);
+}
+
 /* Chunks are made under a shared lock: two threads may make the same one, and one of them throws its own away. */
 static hold *make_chunk(iam_rows *rows, uint64_t chunk_index)
 {
@@ -260,6 +268,16 @@ iam_status rows_view_take(iam_rows *rows, uint32_t number, iam_view *view_out)
             return IAM_NO_MEMORY;
         holds = chunk + (number & (HOLD_CHUNK_ROWS - 1));
     }
+    if (is_serial(rows)) {
+        uint32_t before = atomic_load_explicit(&holds->state, memory_order_relaxed);
+        if (UNLIKELY((before & HOLD_VIEWS) >= HOLD_VIEWS / 2))
+            return IAM_NO_MEMORY;
+        atomic_store_explicit(&holds->state, before + 1, memory_order_relaxed);
+        uint64_t refs = atomic_load_explicit(&rows->refs, memory_order_relaxed);
+        atomic_store_explicit(&rows->refs, refs + 1, memory_order_relaxed);
+        *view_out = (iam_view){.rows = rows, .hold = holds, .number = number};
+        return IAM_OK;
+    }
     if (UNLIKELY((atomic_fetch_add_explicit(&holds->state, 1, memory_order_relaxed) & HOLD_VIEWS) >= HOLD_VIEWS / 2)) {
         atomic_fetch_sub_explicit(&holds->state, 1, memory_order_relaxed);
         return IAM_NO_MEMORY;
@@ -269,11 +287,34 @@ iam_status rows_view_take(iam_rows *rows, uint32_t number, iam_view *view_out)
     return IAM_OK;
 }
 
+static void release_serially(iam_rows *rows, hold *holds, uint32_t number)
+{
+    uint32_t before = atomic_load_explicit(&holds->state, memory_order_relaxed);
+    uint32_t after = before - 1;
+    if (UNLIKELY((before & HOLD_DEAD) && (before & HOLD_VIEWS) == 1)) {
+        atomic_fetch_sub_explicit(&rows->held_count, 1, memory_order_relaxed);
+        if (!(before & HOLD_QUEUED)) {
+            after |= HOLD_QUEUED;
+            holds->next = atomic_load_explicit(&rows->returned, memory_order_relaxed);
+            atomic_store_explicit(&rows->returned, number, memory_order_release);
+        }
+    }
+    atomic_store_explicit(&holds->state, after, memory_order_relaxed);
+    uint64_t refs = atomic_load_explicit(&rows->refs, memory_order_relaxed);
+    atomic_store_explicit(&rows->refs, refs - 1, memory_order_relaxed);
+    if (UNLIKELY(refs == 1))
+        destroy(rows);
+}
+
 /* Looks at the hold word and the stack only: the arrays of `rows` may be growing under a writer at this moment. */
 void iam_view_release(const iam_view *view)
 {
     iam_rows *rows = view->rows;
     hold *holds = view->hold;
+    if (is_serial(rows)) {
+        release_serially(rows, holds, view->number);
+        return;
+    }
     uint32_t before = atomic_load_explicit(&holds->state, memory_order_relaxed);
     uint32_t after;
     bool returns;

@@ -47,6 +47,8 @@ struct iam_rows {
     _Atomic uint64_t refs;        /* the map, each view, each block */
     _Atomic uint64_t block_holds; /* while > 0 freed rows are not used again */
     _Atomic uint64_t held_count;
+    _Atomic bool is_written;   /* somebody holds the map's lock exclusively (old rows of a map: for ever) */
+    bool serial_views;         /* see iam_options */
     _Atomic uint32_t returned; /* top of the stack of RETURNED rows, IAM_ROW_NONE = empty */
     size_t row_bytes;
     segments row_store, key_store, presence_store, hold_store;

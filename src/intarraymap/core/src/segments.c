@@ -1,6 +1,8 @@
 /* segments.c: see segments.h for the drawing. */
 #include "segments.h"
 
+#include "spare.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -9,11 +11,12 @@
 #define COMMIT_BYTES (128u << 10)
 #define COMMIT_SHARE 64
 
-void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count)
+void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count, bool zeroed)
 {
     memset(array, 0, sizeof *array);
     array->item_bytes = item_bytes;
     array->reserve_count = reserve_count;
+    array->zeroed = zeroed;
 }
 
 static uint64_t block_first(const segments *array, uint32_t block)
@@ -37,9 +40,12 @@ void segments_end(segments *array, alloc *memory)
         alloc_release(memory, block_start(array, block), block_items(array, block), array->item_bytes);
     if (array->range != NULL) {
         alloc_uncommit(memory, (array->item_count - array->low_count) * array->item_bytes);
-        alloc_unreserve(array->range, array->range_bytes);
+        size_t touched_bytes = 0;
+        if (array->low_count == 0 && array->touched_count == array->item_count)
+            touched_bytes = spare_give(memory->spare, array->range, array->item_count * array->item_bytes);
+        alloc_unreserve(array->range + touched_bytes, array->range_bytes - touched_bytes);
     }
-    segments_begin(array, array->item_bytes, array->reserve_count);
+    segments_begin(array, array->item_bytes, array->reserve_count, array->zeroed);
 }
 
 /* The last plain block is the last segment (again). */
@@ -111,15 +117,26 @@ static bool commit(segments *array, alloc *memory, uint64_t item_count, segments
     if (how != SEGMENTS_AHEAD) {
         char *begin = (char *)(array->high + old_count * array->item_bytes);
         char *end = (char *)(array->high + item_count * array->item_bytes);
+        size_t warm_bytes = 0;
+        if (how == SEGMENTS_TOUCH && old_count == 0 &&
+            !spare_take(memory->spare, begin, (size_t)(end - begin), &warm_bytes)) {
+            alloc_uncommit(memory, (size_t)(end - begin));
+            return false;
+        }
+        if (array->zeroed)
+            memset(begin, 0, warm_bytes);
         alloc_advise_huge(memory, begin, end);
-        if (how == SEGMENTS_TOUCH)
-            alloc_populate(begin, end);
+        if (how == SEGMENTS_TOUCH && (size_t)(end - begin) <= SEGMENTS_TOUCH_BYTES) {
+            alloc_populate(begin + warm_bytes, end);
+            warm_bytes = (size_t)(end - begin);
+        }
+        array->warm_count = old_count + warm_bytes / array->item_bytes;
     }
     array->item_count = item_count;
     return true;
 }
 
-bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how)
+static bool make_room(segments *array, alloc *memory, uint64_t item_count, segments_how how)
 {
     if (item_count <= array->item_count)
         return true;
@@ -148,6 +165,25 @@ bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segme
             return false;
         }
     return true;
+}
+
+bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how)
+{
+    if (!make_room(array, memory, item_count, how))
+        return false;
+    if (how != SEGMENTS_AHEAD && item_count > array->asked_count)
+        array->asked_count = item_count;
+    if (how == SEGMENTS_TOUCH && item_count > array->touched_count)
+        array->touched_count = item_count;
+    return true;
+}
+
+void segments_touch(const segments *array, uint64_t begin, uint64_t end)
+{
+    if (begin < array->warm_count)
+        begin = array->warm_count;
+    if (begin < end)
+        alloc_populate(segments_at(array, begin), (char *)segments_at(array, end - 1) + array->item_bytes);
 }
 
 uint64_t segments_run_end(const segments *array, uint64_t i)
@@ -185,6 +221,19 @@ bool segments_overlaps(const segments *array, const char *begin, const char *end
 uint64_t segments_bytes(const segments *array)
 {
     return array->item_count * array->item_bytes;
+}
+
+uint64_t segments_untouched(const segments *array, uint64_t used_count)
+{
+    if (array->range != NULL || array->block_count == 0)
+        return 0;
+    uint64_t touched = used_count > array->asked_count ? used_count : array->asked_count;
+    if (touched < array->low_count)
+        touched = array->low_count;
+    size_t block_bytes = (array->item_count - array->low_count) * array->item_bytes;
+    size_t touched_bytes = (touched - array->low_count) * array->item_bytes + PAGE_BYTES - 1;
+    touched_bytes &= ~(size_t)(PAGE_BYTES - 1);
+    return block_bytes < ALLOC_MAPPED_BYTES || block_bytes < touched_bytes ? 0 : block_bytes - touched_bytes;
 }
 
 /* ---- Validation -------------------------------------------------------------------------------------------------- */

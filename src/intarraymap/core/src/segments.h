@@ -24,6 +24,8 @@
 #define SEGMENTS_MOST 40
 /* Below this an array is a plain block: reserving costs 10 us and a mapping (a process has 65,530 of them). */
 #define SEGMENTS_SMALL_BYTES (64u << 10)
+/* Pieces in which large arrays are touched: they fit the cache. */
+#define SEGMENTS_TOUCH_BYTES (2u << 20)
 
 typedef struct segments {
     uintptr_t high;          /* item i >= low_count is at high + i * item_bytes */
@@ -36,18 +38,26 @@ typedef struct segments {
     char *range;             /* the reserved range, or NULL */
     size_t range_bytes;
     uint64_t reserve_count; /* items to reserve address space for when it comes to that */
+    uint64_t asked_count;   /* the most that was asked for at one go: EXACT or TOUCH */
+    uint64_t touched_count; /* the same, TOUCH only */
+    uint64_t warm_count;    /* items whose pages are known to be present */
+    bool zeroed;            /* items must be zeros when first used */
     uintptr_t low[SEGMENTS_MOST];
 } segments;
 
 /* How room is made: AHEAD = one by one, so commit a little ahead, on small pages; EXACT = that much, promised but maybe
  * never touched, on huge pages where it is used; TOUCH = that much, and all of it is about to be written: the pages are
- * asked for at one go, which saves most of the cost of a page fault each. */
+ * asked for at one go, which saves most of the cost of a page fault each; what is larger than the cache by whoever
+ * writes to it, piece by piece (segments_touch), so that pages the system has just cleared are still in the cache. */
 typedef enum segments_how { SEGMENTS_AHEAD, SEGMENTS_EXACT, SEGMENTS_TOUCH } segments_how;
 
-void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count);
+/* `zeroed`: whether items must be zeros when first used; else they may be whatever another map left there. */
+void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count, bool zeroed);
 void segments_end(segments *array, alloc *memory);
-/* Makes items [0, item_count) usable: false = out of memory, nothing changed. Items are zeros when first used. */
+/* Makes items [0, item_count) usable: false = out of memory, nothing changed. */
 bool segments_reserve(segments *array, alloc *memory, uint64_t item_count, segments_how how);
+/* Makes the pages of items [begin, end), which lie side by side, present; a hint. */
+void segments_touch(const segments *array, uint64_t begin, uint64_t end);
 /* End of the run of items that lies side by side with item `i`. */
 uint64_t segments_run_end(const segments *array, uint64_t i);
 /* Gives back the memory of usable items [begin, end), as far as whole pages go; they are zeros then. Returns the bytes.
@@ -57,6 +67,9 @@ size_t segments_give_back(segments *array, uint64_t begin, uint64_t end);
 bool segments_validate(const segments *array, const char *name, char *reason_out, size_t reason_bytes);
 bool segments_overlaps(const segments *array, const char *begin, const char *end);
 uint64_t segments_bytes(const segments *array);
+/* Bytes of the last block that nobody asked for and that no item below `used_count` lies in: a block doubles what is
+ * there, and what of it was never touched the system has never given. 0 for a range, which commits little ahead. */
+uint64_t segments_untouched(const segments *array, uint64_t used_count);
 
 static inline uint32_t segments_block_of(const segments *array, uint64_t i)
 {

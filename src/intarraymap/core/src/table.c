@@ -13,9 +13,9 @@ void table_begin(table *index, hash_secret secret, bool stop_the_world, uint64_t
 {
     memset(index, 0, sizeof *index);
     uint64_t bucket_count_max = key_count_max * 2 / TABLE_LOAD_HALVES + 1;
-    segments_begin(&index->buckets, sizeof(bucket), bucket_count_max * 5 / 4 + BUCKET_SLOTS);
+    segments_begin(&index->buckets, sizeof(bucket), bucket_count_max * 5 / 4 + BUCKET_SLOTS, true);
     /* All keys in one chain is what a degenerate hash asks for. */
-    segments_begin(&index->overflow, sizeof(bucket), key_count_max / BUCKET_SLOTS + bucket_count_max);
+    segments_begin(&index->overflow, sizeof(bucket), key_count_max / BUCKET_SLOTS + bucket_count_max, true);
     index->secret = secret;
     index->stop_the_world = stop_the_world;
 }
