@@ -46,12 +46,13 @@ NO_HUGE = Variant("huge pages off", {}, {"huge_pages": False})
 NO_PIPELINE = Variant("pipeline off", {"index": "hash"}, {"pipeline": False})
 PIPELINE = Variant("pipeline on", {"index": "hash"}, {"pipeline": True})
 NO_RESERVE = Variant("reserved address space off (segments)", {}, {"reserve": False})
+NO_SPARE = Variant("pages of former maps not kept", {}, {"spare": False})
 SCALAR = Variant("SIMD off", {"index": "hash"}, {"simd": "scalar"})
 BASELINE = Variant("SIMD baseline", {"index": "hash"}, {"simd": "baseline"})
 PATCHLESS = Variant(
     "all of them off",
     {"index": "hash"},
-    {"growth": "stop", "huge_pages": False, "pipeline": False, "reserve": False, "simd": "scalar"},
+    {"growth": "stop", "huge_pages": False, "pipeline": False, "reserve": False, "simd": "scalar", "spare": False},
 )
 RELEASE = Variant(DEFAULTS)
 
@@ -195,11 +196,13 @@ def plans():
     """Dense keys in [0, 10000), and the large cases."""
     dense, scattered = "dense keys", "random keys"
     yield insert(dense, 10_000, (RELEASE, CAPACITY, DIRECT, HASH, HASH_CAPACITY, STOP, NO_RESERVE, PATCHLESS))
-    yield set_many(dense, 10_000, (RELEASE, CAPACITY, DIRECT, HASH, HASH_CAPACITY, NO_RESERVE, PATCHLESS))
+    yield set_many(dense, 10_000, (RELEASE, CAPACITY, DIRECT, HASH, HASH_CAPACITY, NO_RESERVE, NO_SPARE, PATCHLESS))
     yield get_many(dense, 10_000, (RELEASE, DIRECT, HASH, PIPELINE, NO_PIPELINE, SCALAR, PATCHLESS))
     large = (RELEASE, CAPACITY, STOP, NO_HUGE, NO_RESERVE, SCALAR, BASELINE, PATCHLESS)
     yield insert(scattered, 1_000_000, large)
-    yield set_many(scattered, 1_000_000, (RELEASE, CAPACITY, STOP, NO_HUGE, NO_PIPELINE, NO_RESERVE, SCALAR, PATCHLESS))
+    built = (RELEASE, CAPACITY, STOP, NO_HUGE, NO_PIPELINE, NO_RESERVE, NO_SPARE, SCALAR, PATCHLESS)
+    for count in (100_000, 1_000_000):
+        yield set_many(scattered, count, built)
     for count in (1_000_000, 10_000_000):
         variants = (RELEASE, NO_PIPELINE, NO_HUGE, NO_RESERVE, SCALAR, BASELINE, PATCHLESS)
         yield get_many(scattered, count, variants, in_quick=count == 1_000_000)

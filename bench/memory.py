@@ -70,7 +70,7 @@ def measure(name, how, count):
     grow = {"inserts": grow_by_inserts, "batches": grow_by_batches}.get(how)
     keys = workloads.random_keys(count)
     rows = workloads.make_rows(count if how == "whole" else BATCH)
-    few = keys[: 2 * BATCH]
+    few = keys[:FEW]  # so few that neither malloc nor the map keeps their pages when they go
     warm = cls.build(few, np.zeros((few.size, workloads.ROW_ITEMS)))  # compiled code and arenas are there from now on
     warm.get_many(few)
     if grow:
