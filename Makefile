@@ -46,7 +46,7 @@ bench-full: $(VENV)/ready  ## the same up to 1e7 keys, an hour or more
 
 bench-native: $(VENV)/ready  ## builds the C level of the bench: the core against absl, boost and Go, as far as they are there
 	@$(VENV)/bin/cmake -S bench/native -B build/bench-native -DCMAKE_BUILD_TYPE=Release | grep -E 'takes part|left out'
-	@$(VENV)/bin/cmake --build build/bench-native -- --quiet
+	@$(VENV)/bin/cmake --build build/bench-native --parallel 2 > /dev/null
 
 bench-micro: $(VENV)/ready  ## pytest-benchmark on single calls, and the bench's own tests; JSON kept in build/bench/micro
 	$(RUN) pip install --quiet --disable-pip-version-check --group bench
