@@ -16,6 +16,7 @@ from .runner import Case, Outcome, Target, Timing
 PROGRAMS = ROOT / "build" / "bench-native"
 QUERY_COUNT = 1_000_000
 OURS, ONE = "intarraymap", "intarraymap, one at a time"
+NEEDED = {"absl": "libabsl-dev", "boost": "boost 1.81: libboost1.81-dev", "Go map": "golang"}
 JUDGED = ("absl", "Go map")  # as their users write them, without tricks
 
 
@@ -90,6 +91,15 @@ def steps(count):
     return findings
 
 
+def tell_missing(outcome, record):
+    """Says once who could take part and is not built."""
+    for name, needed in NEEDED.items():
+        words = f"left out: {name} at the C level (needs {needed}, then make bench-native)"
+        if name not in outcome.timings and words not in record.notes:
+            record.note(words)
+            print(words, flush=True)
+
+
 def measure_all(suite):
     """The part `native` of a run."""
     if not (PROGRAMS / "tables").exists():
@@ -100,6 +110,7 @@ def measure_all(suite):
         for pages in ("huge", "plain"):
             try:
                 for outcome in measure(count, pages, suite.rounds):
+                    tell_missing(outcome, suite.record)
                     suite.record.add(outcome)
                     say_outcome(outcome)
             except RuntimeError as error:
