@@ -131,7 +131,7 @@ def claims_sheet(record):
 
 def timed_sheet(group, outcomes):
     """Floor, map and best rival of every case of one group."""
-    headings = ("operation", "keys", "floor", "map", "map CPU", "best rival", "", "map/floor", "rival/map", "")
+    headings = ("operation", "keys", "floor", "map", "map CPU", "best rival", "its time", "map/floor", "rival/map", "")
     sheet = Sheet(GROUPS.get(group, group), headings, group=group)
     sheet.note = "ns per operation: median (min–max) over interleaved rounds; ratios are taken within each round"
     for outcome in outcomes:
