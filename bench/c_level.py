@@ -91,26 +91,24 @@ def steps(count):
     return findings
 
 
-def tell_missing(outcome, record):
+def tell_missing(outcome, suite):
     """Says once who could take part and is not built."""
     for name, needed in NEEDED.items():
         words = f"left out: {name} at the C level (needs {needed}, then make bench-native)"
-        if name not in outcome.timings and words not in record.notes:
-            record.note(words)
-            print(words, flush=True)
+        if name not in outcome.timings and words not in suite.record.notes:
+            suite.tell(words)
 
 
 def measure_all(suite):
     """The part `native` of a run."""
     if not (PROGRAMS / "tables").exists():
-        suite.record.note("left out: the C level (make bench-native builds it)")
-        print(suite.record.notes[-1], flush=True)
+        suite.tell("left out: the C level (make bench-native builds it)")
         return
     for count in suite.profile.native_keys:
         for pages in ("huge", "plain"):
             try:
                 for outcome in measure(count, pages, suite.rounds):
-                    tell_missing(outcome, suite.record)
+                    tell_missing(outcome, suite)
                     suite.record.add(outcome)
                     say_outcome(outcome)
             except RuntimeError as error:

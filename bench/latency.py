@@ -197,7 +197,6 @@ def measure_all(contestants, cores, seconds, keys, trace, note):
         import hdrh  # noqa: F401 (whether it is there)
     except ImportError as error:
         note(f"left out: latency (pip install hdrhistogram: {error})")
-
         return
     if keys:  # a trial of the bench itself
         seconds = min(seconds, 0.3)

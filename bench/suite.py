@@ -126,6 +126,11 @@ class Suite:
                 say_finding(finding)
         self.take_failures()
 
+    def tell(self, words):
+        """A word on what is left out or could not be done: printed and recorded."""
+        print(words, flush=True)
+        self.record.note(words)
+
     def take_failures(self):
         """Children that ended badly are part of the record: a figure that is missing is told, and the run is red."""
         if failures:
@@ -145,8 +150,7 @@ class Suite:
             print(failures[-1], file=sys.stderr, flush=True)
             self.take_failures()
         except MemoryError as error:
-            self.record.note(f"{plan.name}, {plan.key_count:,} keys: not enough memory ({error})")
-            print(self.record.notes[-1], file=sys.stderr, flush=True)
+            self.tell(f"{plan.name}, {plan.key_count:,} keys: not enough memory ({error})")
         except Exception as error:  # one contestant's fault must not take all other figures with it
             failures.append(f"FAILED: {plan.name}, {plan.key_count:,} keys: {type(error).__name__}: {error}")
             print(failures[-1], file=sys.stderr, flush=True)
@@ -203,7 +207,7 @@ class Suite:
                 self.record.wrong += told.wrong
                 self.record.add(*told.outcomes)
             if done.returncode not in (0, 2):  # 2: no case of that table has such a name and size
-                self.record.note(f"the table with default threads ended with code {done.returncode}")
+                self.tell(f"the table with default threads ended with code {done.returncode}")
 
     def unpin(self):
         """In a child: all cores again."""
@@ -224,7 +228,7 @@ class Suite:
         if self.wants("memory"):
             self.find(memory.measure_all(self.who, self.profile.memory_sizes, self.profile.memory_rivals))
         if self.wants("allocations"):
-            self.find(allocations.measure_all(self.who, min(self.profile.memory_rivals, 100_000), self.record.note))
+            self.find(allocations.measure_all(self.who, min(self.profile.memory_rivals, 100_000), self.tell))
 
     def latency(self):
         from . import latency
@@ -232,7 +236,7 @@ class Suite:
         if self.wants("latency"):
             seconds = self.profile.latency_seconds
             trace = getattr(self.arguments, "perf", False) or not self.profile.quick
-            self.find(latency.measure_all(self.who, self.cores, seconds, self.keys, trace, self.record.note))
+            self.find(latency.measure_all(self.who, self.cores, seconds, self.keys, trace, self.tell))
 
     def native(self):
         from . import c_level
@@ -270,7 +274,8 @@ def run(arguments):
     suite.record.seconds["all"] = round(time.perf_counter() - began, 1)
     suite.record.save()
     if not (suite.record.outcomes or suite.record.findings or suite.record.wrong):
-        print("nothing was measured: no case has such a name and size, or its part was left out", file=sys.stderr)
+        if not suite.default_threads:
+            print("nothing was measured: no case has such a name and size, or its part was left out", file=sys.stderr)
         return 2
     show_record(suite.record, arguments.everyone)
     if arguments.html:

@@ -222,10 +222,12 @@ def test_run_from_the_command_line(who, tmp_path):
 def test_parts_from_the_command_line(part, who, tmp_path):
     path = tmp_path / "part.json"
     done = bench(part, "--keys", 2000, "--rivals", "dict of arrays", "--json", path)
+    if "left out: latency" in done.stdout:
+        assert done.returncode == 2 and "hdrhistogram" in done.stdout
+        pytest.skip("hdrhistogram is not installed")
     assert done.returncode == 0, done.stderr
     record = load(path)
-    ours = [finding for finding in record.findings if finding.who == "IntArrayMap"]
-    assert ours or any("left out" in note for note in record.notes)
+    assert any(finding.who == "IntArrayMap" for finding in record.findings)
     assert all(np.isfinite(finding.value) for finding in record.findings)
 
 
