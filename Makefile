@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help demo test test-quick core-test checked bench lint format types clean
+.PHONY: help demo test test-quick core-test checked bench bench-full bench-native bench-micro lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,10 +33,25 @@ format: $(VENV)/ready  ## put every file into its looks
 	$(RUN) ruff format --quiet .
 	find src tests/core -name '*.[ch]' -exec $(VENV)/bin/clang-format -i {} +
 
-bench: $(VENV)/ready  ## the figures of README.md: release build, floor and rivals in one run (about half an hour)
+bench: $(VENV)/ready  ## the map, its rivals and the floor in under ten minutes: tables, JSON and a page in build/bench/
+	@$(MAKE) --no-print-directory bench-native || echo "the C level is left out: it needs a C++ compiler"
 	$(RUN) pip install --quiet --disable-pip-version-check --group bench
 	$(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .
-	$(RUN) bench run $(BENCH)
+	$(RUN) bench run --quick --json build/bench/quick.json --html build/bench/quick.html $(BENCH)
+
+bench-full: $(VENV)/ready  ## the same up to 1e7 keys, an hour or more
+	$(RUN) pip install --quiet --disable-pip-version-check --group bench
+	$(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	$(RUN) bench run --json build/bench/full.json --html build/bench/full.html $(BENCH)
+
+bench-native: $(VENV)/ready  ## builds the C level of the bench: the core against absl, boost and Go, as far as they are there
+	@$(VENV)/bin/cmake -S bench/native -B build/bench-native -DCMAKE_BUILD_TYPE=Release | grep -E 'takes part|left out'
+	@$(VENV)/bin/cmake --build build/bench-native --parallel 2 > /dev/null
+
+bench-micro: $(VENV)/ready  ## pytest-benchmark on single calls, and the bench's own tests; JSON kept in build/bench/micro
+	$(RUN) pip install --quiet --disable-pip-version-check --group bench
+	$(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	$(RUN) pytest bench
 
 checked: $(VENV)/ready  ## a checked build into build/venv-dev: every invariant after each write
 	INTARRAYMAP_CHECKED=1 $(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .

@@ -1,30 +1,34 @@
-"""The core against absl::flat_hash_map and Go's map, with no Python between: `python -m bench native`.
+"""The core against absl::flat_hash_map, boost::unordered_flat_map and Go's map, with no Python between.
 
-The programs of `bench/native` (built first by `make -C bench/native`) hold their tables and wait; each round asks them
-in rotating order for one batch of a million hits. Steps are counted by a third program: see native/steps.c.
+The programs of `bench/native` (`make bench-native` builds them) hold their tables and wait; each round asks them in
+rotating order for one batch of a million keys, on huge pages on all sides, then with none on any. Steps are counted by
+a third program: see native/steps.c.
 """
 
 import subprocess
-import sys
-from pathlib import Path
 
-from .report import print_table, spread
-from .runner import Case, Entry, Outcome, Target, Timing
+from .child import failures
+from .machine import ROOT
+from .record import Finding
+from .report import say_outcome
+from .runner import Case, Outcome, Target, Timing
 
-PROGRAMS = Path(__file__).parent.parent / "build" / "bench-native"
-OURS = "intarraymap"
-STEP = "a step is a basic block (about five instructions) or 32 bytes moved"
+PROGRAMS = ROOT / "build" / "bench-native"
+QUERY_COUNT = 1_000_000
+OURS, ONE = "intarraymap", "intarraymap, one at a time"
+NEEDED = {"absl": "libabsl-dev", "boost": "boost 1.81: libboost1.81-dev", "Go map": "golang"}
+JUDGED = ("absl", "Go map")  # as their users write them, without tricks
 
 
 class Program:
-    """A program that answers `NAME<tab>SET` with nanoseconds per hit."""
+    """A program that answers `NAME<tab>hit or miss<tab>SET` with nanoseconds per key."""
 
     def __init__(self, *command):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.names = self.process.stdout.readline().rstrip("\n").split("\t")
 
-    def ask(self, name, query_set):
-        self.process.stdin.write(f"{name}\t{query_set}\n")
+    def ask(self, name, what, query_set):
+        self.process.stdin.write(f"{name}\t{what}\t{query_set}\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
@@ -33,65 +37,81 @@ class Program:
 
     def close(self):
         self.process.stdin.close()
+        self.process.stdout.close()
         self.process.wait()
 
 
-def measure(count, rounds):
-    """One Outcome: batched hits at `count` keys, huge pages on all sides."""
-    programs = [Program(PROGRAMS / name, str(count)) for name in ("tables", "gomap") if (PROGRAMS / name).exists()]
-    asked = {name: program for program in programs for name in program.names}
+def timed(asked, what, rounds):
+    """`{name: {round: ns}}` of every contestant, interleaved."""
+    times = {name: {} for name in asked}
     names = list(asked)
-    roles = {"floor": "floor", OURS: "map"}
-    timings = {name: Timing(roles.get(name, "rival")) for name in names}
     for name in names:
-        asked[name].ask(name, 0)  # warms up
-    for round_number in range(rounds):
-        turn = round_number % len(names)
+        asked[name].ask(name, what, 0)  # warms up
+    for number in range(rounds):
+        turn = number % len(names)
         for place, name in list(enumerate(names))[turn:] + list(enumerate(names))[:turn]:
-            timings[name].wall[round_number] = asked[name].ask(name, 1 + round_number * len(names) + place)
-    for program in programs:
-        program.close()
-    entries = [Entry(name, timing.role, lambda s: lambda: None) for name, timing in timings.items()]
-    targets = (Target("rival", 1.3),)
-    return Outcome(Case("batched hit in C", count, 1_000_000, entries, targets), timings)
+            times[name][number] = asked[name].ask(name, what, 1 + number * len(names) + place)
+    return times
 
 
-def print_outcomes(outcomes, stream=sys.stdout):
-    """The map against each of them; the target names absl and Go's map, as their users write them."""
-    headings = ("keys", "contestant", "ns per hit", "× floor", "÷ intarraymap", "target", "")
-    rows = []
-    for outcome in outcomes:
-        for name in outcome.timings:
-            slower = outcome.ratio(name, OURS)
-            judged = name in ("absl", "Go map")
-            verdict = ("met" if slower[0] >= 1.3 else "MISSED") if judged else ""
-            timed = spread(outcome.spread(name)), spread(outcome.ratio(name, "floor")), spread(slower)
-            rows.append((f"{outcome.case.key_count:,}", name, *timed, "≥ 1.3 ×" if judged else "–", verdict))
-    print("\nC level: a batch of a million hits, 64-byte rows copied out, huge pages on all sides\n", file=stream)
-    print_table(headings, rows, stream)
+def outcomes_of(times, what, count, pages):
+    """Batched against all of them, and one key at a time against those that work so."""
+    everyone = {"floor": "floor", OURS: "map"} | {name: "rival" for name in times if name not in ("floor", OURS, ONE)}
+    single = {"floor": "floor", ONE: "map"} | {name: "rival" for name in ("absl", "boost", "Go map") if name in times}
+    targets = (Target("rival", 1.3, JUDGED),) if (what, pages) == ("hit", "huge") else ()
+    words = "huge pages" if pages == "huge" else "4 KiB pages"
+    for operation, roles, wanted in ((f"batched {what}", everyone, targets), (f"single {what}", single, ())):
+        timings = {name: Timing(role, times[name]) for name, role in roles.items()}
+        case = Case(f"{operation} in C, {words}", count, QUERY_COUNT, [], wanted, group="native")
+        yield Outcome(case, timings)
 
 
-def print_steps(count, stream=sys.stdout):
-    """The longest insert and delete, counted."""
+def measure(count, pages, rounds):
+    """Yields the outcomes at `count` keys; `pages` is huge or plain."""
+    paths = [PROGRAMS / name for name in ("tables", "gomap") if (PROGRAMS / name).exists()]
+    programs = [Program(path, str(count), pages) for path in paths]
+    try:
+        asked = {name: program for program in programs for name in program.names}
+        for what in ("hit", "miss"):
+            yield from outcomes_of(timed(asked, what, rounds), what, count, pages)
+    finally:
+        for program in programs:
+            program.close()
+
+
+def steps(count):
+    """Findings: the longest insert and delete, counted."""
     done = subprocess.run([PROGRAMS / "steps", str(count)], stdout=subprocess.PIPE, text=True, check=True)
-    lines = [line.split("\t") for line in done.stdout.splitlines()[1:]]
-    rows = [(line[0], line[1], *(f"{int(line[place]):,}" for place in (3, 4, 5, 2))) for line in lines]
-    print(f"\nSteps of single operations on the way to {count:,} keys and back ({STEP})\n", file=stream)
-    print_table(
-        ("operation", "mean steps", "most steps", "of them blocks", "bytes moved", "at operation"), rows, stream
-    )
+    findings = []
+    for line in done.stdout.splitlines()[1:]:
+        what, mean, operation, most, blocks, moved = line.split("\t")[:6]
+        detail = {"mean": float(mean), "operation": int(operation), "blocks": int(blocks), "bytes": int(moved)}
+        findings.append(Finding("steps", f"most steps of a single {what}", count, int(most), "steps", detail=detail))
+        findings.append(Finding("steps", f"mean steps, {what}", count, float(mean), "steps"))
+    return findings
 
 
-def run(arguments):
-    """`python -m bench native`."""
+def tell_missing(outcome, suite):
+    """Says once who could take part and is not built."""
+    for name, needed in NEEDED.items():
+        words = f"left out: {name} at the C level (needs {needed}, then make bench-native)"
+        if name not in outcome.timings and words not in suite.record.notes:
+            suite.tell(words)
+
+
+def measure_all(suite):
+    """The part `native` of a run."""
     if not (PROGRAMS / "tables").exists():
-        print("build the programs first: make -C bench/native", file=sys.stderr)
-        return 1
-    from .runner import pin_to_one_core
-
-    pin_to_one_core()
-    counts = arguments.keys or ((1_000_000,) if arguments.quick else (1_000_000, 10_000_000))
-    rounds = arguments.rounds or 9
-    print_outcomes([measure(count, rounds) for count in counts])
-    print_steps(300_000 if arguments.quick else 10_000_000)
-    return 0
+        suite.tell("left out: the C level (make bench-native builds it)")
+        return
+    for count in suite.profile.native_keys:
+        for pages in ("huge", "plain"):
+            try:
+                for outcome in measure(count, pages, suite.rounds):
+                    tell_missing(outcome, suite)
+                    suite.record.add(outcome)
+                    say_outcome(outcome)
+            except RuntimeError as error:
+                failures.append(f"FAILED: the C level, {count:,} keys, {pages} pages: {error}")
+                suite.take_failures()
+    suite.find([steps(suite.profile.step_keys)])

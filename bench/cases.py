@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import workloads
+from .joins import Joiner
 from .runner import Case, Entry, WrongAnswer
 from .workloads import QUERY_COUNT, ROW_ITEMS
+
+BUILT_COUNT = 20_000  # a call builds at least so many keys
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ class Plan:
     key_count: int
     make: Callable[[Contestants, int], Case]  # (contestants, query sets)
     in_quick: bool = True
+    group: str = "operations"
+
+
+def but_slow(able):
+    """Without those that go through Python for every key, and those that hash a whole table for every call."""
+    return [(role, cls) for role, cls in able if not cls.name.startswith("dict") and not issubclass(cls, Joiner)]
+
+
+def named(operation, pattern, width, dtype):
+    """The operation with whatever is not as usual."""
+    more = [pattern] if pattern != "uniform" else []
+    more += [f"{width} × {dtype}"] if (width, dtype) != (ROW_ITEMS, "float64") else []
+    return ", ".join([operation, *more])
 
 
 def expect(answer, wanted, what):
@@ -60,59 +76,73 @@ def in_calls(verb, keys, size):
 # ---- Lookups ---------------------------------------------------------------------------------------------------------
 
 
-def get_many_hits(key_count, *, targets, dense=False, call_size=QUERY_COUNT, out=False, slow=True):
-    """All keys there. `call_size`: queries per call. `out`: into an array that is reused."""
-    name = "get_many dense keys" if dense else "get_many hits"
-    name += ", out=" if out else ""
-    name += f", calls of {call_size:,}" if call_size != QUERY_COUNT else ""
+def get_many_hits(
+    key_count, *, targets=(), dense=False, call_size=None, out=False, slow=True, group="operations", in_quick=None,
+    pattern="uniform", width=ROW_ITEMS, dtype="float64", query_count=QUERY_COUNT, threads="one each",
+):  # fmt: skip
+    """All keys there. `call_size`: queries per call. `out`: into an array that is reused. `slow`: dicts, joins too."""
+    operation = "get_many dense keys" if dense else "get_many hits"
+    operation += ", out=" if out else ""
+    operation += f", calls of {call_size:,}" if call_size else ""
+    at_once = call_size or query_count
+    make_keys, draw = workloads.patterns()[pattern]
+    name = named(operation, pattern, width, dtype)
 
     def make(contestants, sets):
-        keys = workloads.dense_keys(key_count) if dense else workloads.random_keys(key_count)
-        rows = workloads.make_rows(key_count)
-        queries = [workloads.hits(keys, seed) for seed in range(sets)]
-
-        def check(answer, s):
-            expect(answer, rows[queries[s].positions[-answer.shape[0] :]], name)
+        keys = workloads.dense_keys(key_count) if dense else make_keys(key_count)
+        rows = workloads.make_rows(key_count, width, dtype)
+        queries = [draw(keys, seed, query_count) for seed in range(sets)]
 
         def entry(role, cls):
             built = cls.build(keys, rows)
             verb = built.get_many
             if out and role == "map":
-                warm = np.zeros((call_size, ROW_ITEMS))
+                warm = np.zeros((at_once, width), dtype)
                 verb = lambda piece: built.get_many_out(piece, warm)  # noqa: E731
-            return Entry(cls.name, role, lambda s: in_calls(verb, queries[s].keys, call_size), check)
 
-        gathered = np.zeros((call_size, ROW_ITEMS)) if out else None
+            def check(answer, s):
+                last = queries[s].positions[-((query_count - 1) % at_once + 1) :]
+                expect(cls.rows_of(answer), rows[last], f"{name}, {cls.name}")
+
+            return Entry(cls.name, role, lambda s: in_calls(verb, queries[s].keys, at_once), check)
+
+        gathered = np.zeros((at_once, width), dtype) if out else None
         mode = "clip" if out else "raise"
         floor = lambda where: np.take(rows, where, axis=0, out=gathered, mode=mode)  # noqa: E731
-        entries = [Entry("floor", "floor", lambda s: in_calls(floor, queries[s].positions, call_size), check)]
+        entries = [Entry("floor", "floor", lambda s: in_calls(floor, queries[s].positions, at_once))]
         able = contestants.able("get_many")
         if not slow:  # dicts need a minute each at this size
-            able = [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
+            able = but_slow(able)
+        if call_size:  # a join hashes its table anew in each call
+            able = [(role, cls) for role, cls in able if not issubclass(cls, Joiner)]
         entries += [entry(role, cls) for role, cls in able if cls.can("build")]
-        return Case(name, key_count, QUERY_COUNT, entries, targets)
+        about = {"group": group, "width": width, "dtype": dtype, "pattern": pattern, "threads": threads}
+        return Case(operation, key_count, query_count, entries, targets, **about)
 
-    return Plan(name, key_count, make, in_quick=key_count <= 1_000_000)
+    in_quick = key_count <= 1_000_000 if in_quick is None else in_quick
+    return Plan(name, key_count, make, in_quick, group)
 
 
-def get_many_half_missing(key_count, *, targets):
+def get_many_half_missing(key_count, *, targets, slow=True):
     name = "get_many half missing"
 
     def make(contestants, sets):
         keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
         queries = [workloads.half_missing(keys, seed) for seed in range(sets)]
 
-        def check(answer, s):
-            wanted = rows[queries[s].positions]
-            wanted[queries[s].positions < 0] = 0.0
-            expect(answer, wanted, name)
-
         def entry(role, cls):
             built = cls.build(keys, rows)
+
+            def check(answer, s):
+                wanted = rows[queries[s].positions]
+                wanted[queries[s].positions < 0] = 0.0
+                expect(cls.rows_of(answer), wanted, f"{name}, {cls.name}")
+
             return Entry(cls.name, role, lambda s: lambda: built.get_many_default(queries[s].keys, 0.0), check)
 
         entries = [Entry("floor", "floor", lambda s: lambda: np.take(rows, queries[s].positions, axis=0))]
-        entries += [entry(role, cls) for role, cls in contestants.able("get_many_default")]
+        able = contestants.able("get_many_default")
+        entries += [entry(role, cls) for role, cls in (able if slow else but_slow(able))]
         return Case(name, key_count, QUERY_COUNT, entries, targets)
 
     return Plan(name, key_count, make)
@@ -145,29 +175,44 @@ def contains_many(key_count, *, half, targets):
 # ---- Writers ---------------------------------------------------------------------------------------------------------
 
 
-def build(key_count, *, how, targets):
-    """`how`: from_arrays, or set_many into an empty map."""
-    name = f"build ({how})"
+def build(
+    key_count, *, how, targets=(), group="operations", in_quick=None, pattern="uniform", width=ROW_ITEMS,
+    dtype="float64", slow=True,
+):  # fmt: skip
+    """`how`: from_arrays, or set_many into an empty map. Small tables are built again and again within a call."""
+    operation = f"build ({how})"
+    name = named(operation, pattern, width, dtype)
+    repeats = max(1, BUILT_COUNT // key_count)
+    make_keys, _draw = workloads.patterns()[pattern]
 
     def make(contestants, sets):
-        keys, rows = workloads.random_keys(key_count), workloads.make_rows(key_count)
+        keys, rows = make_keys(key_count), workloads.make_rows(key_count, width, dtype)
         sample = workloads.hits(keys, 0, min(key_count, 100_000))
 
-        def check(answer, s):
-            expect(answer.get_many(sample.keys), rows[sample.positions], name)
+        def again(verb):
+            for _ in range(repeats - 1):
+                verb(keys, rows)
+            return verb(keys, rows)
 
         def entry(role, cls):
             verb = cls.build_by_set_many if role == "map" and how == "set_many" else cls.build
-            return Entry(cls.name, role, lambda s: lambda: verb(keys, rows), check)
 
-        entries = [Entry("floor", "floor", lambda s: lambda: (keys.copy(), rows.copy()))]
-        able = contestants.able("build")
-        if key_count > 1_000_000:
-            able = [(role, cls) for role, cls in able if not cls.name.startswith("dict")]
-        entries += [entry(role, cls) for role, cls in able]
-        return Case(name, key_count, key_count, entries, targets, keep_result=True)
+            def check(answer, s):
+                if cls.can("get_many"):
+                    found = cls.rows_of(answer.get_many(sample.keys))
+                    expect(found, rows[sample.positions], f"{name}, {cls.name}")
 
-    return Plan(name, key_count, make, in_quick=key_count <= 1_000_000)
+            return Entry(cls.name, role, lambda s: lambda: again(verb), check)
+
+        copying = lambda keys, rows: (keys.copy(), rows.copy())  # noqa: E731
+        entries = [Entry("floor", "floor", lambda s: lambda: again(copying))]
+        able = [(role, cls) for role, cls in contestants.able("build") if not issubclass(cls, Joiner)]
+        entries += [entry(role, cls) for role, cls in (able if slow and key_count <= 1_000_000 else but_slow(able))]
+        about = {"group": group, "width": width, "dtype": dtype, "pattern": pattern}
+        return Case(operation, key_count, repeats * key_count, entries, targets, keep_result=True, **about)
+
+    in_quick = key_count <= 1_000_000 if in_quick is None else in_quick
+    return Plan(name, key_count, make, in_quick, group)
 
 
 def set_many_existing(key_count, *, targets):
@@ -228,15 +273,18 @@ def delete_many(key_count, *, targets):
     return Plan(name, key_count, make)
 
 
-def add_many(distribution, *, batch=None, targets):
-    """1e6 updates into an empty table; `batch`: handed over in live batches."""
-    update_count = QUERY_COUNT
-    name = f"add_many {distribution}" + (f", live batches of {batch:,}" if batch else "")
+def add_many(
+    distribution, *, batch=None, targets=(), group="operations", in_quick=True, width=ROW_ITEMS, dtype="float64",
+    threads="one each", update_count=QUERY_COUNT, slow=True,
+):  # fmt: skip
+    """Updates into an empty table; `batch`: handed over in live batches."""
+    operation = f"add_many {distribution}" + (f", live batches of {batch:,}" if batch else "")
+    name = named(operation, "uniform", width, dtype)
 
     def make(contestants, sets):
         draw = workloads.zipf_updates if distribution == "Zipf(1.2)" else workloads.uniform_updates
-        updates = [draw(seed) for seed in range(sets)]
-        rows = workloads.make_rows(update_count)
+        updates = [draw(seed, update_count) for seed in range(sets)]
+        rows = workloads.make_rows(update_count, width, dtype)
         step = batch or update_count
         pieces = [slice(start, start + step) for start in range(0, update_count, step)]
 
@@ -245,7 +293,7 @@ def add_many(distribution, *, batch=None, targets):
                 keys = updates[s]
 
                 def call():
-                    table = cls(ROW_ITEMS)
+                    table = cls(width, dtype)
                     for piece in pieces:
                         table.add_many(keys[piece], rows[piece])
                     return table
@@ -277,12 +325,14 @@ def add_many(distribution, *, batch=None, targets):
             return Entry(cls.name, "rival", prepare, check)
 
         entries = floor_of_adding(updates, rows)
-        entries += [live(role, cls) for role, cls in contestants.able("add_many") if batch or "live" not in cls.name]
+        able = contestants.able("add_many") if slow else but_slow(contestants.able("add_many"))
+        entries += [live(role, cls) for role, cls in able if batch or "live" not in cls.name]
         if not batch:
             entries += [grouped(cls) for _role, cls in contestants.able("group")]
-        return Case(name, update_count, update_count, entries, targets, keep_result=True)
+        about = {"group": group, "width": width, "dtype": dtype, "threads": threads}
+        return Case(operation, update_count, update_count, entries, targets, keep_result=True, **about)
 
-    return Plan(name, update_count, make)
+    return Plan(name, update_count, make, in_quick, group)
 
 
 def floor_of_adding(updates, rows):
@@ -292,5 +342,5 @@ def floor_of_adding(updates, rows):
     except ImportError:
         return []
     positions = [np.unique(keys, return_inverse=True)[1] for keys in updates]
-    totals = [np.zeros((where.max() + 1, rows.shape[1])) for where in positions]
+    totals = [np.zeros((where.max() + 1, rows.shape[1]), rows.dtype) for where in positions]
     return [Entry("floor", "floor", lambda s: lambda: add_at_positions(totals[s], positions[s], rows))]

@@ -7,7 +7,7 @@ small enough to be added to a khash table after every batch.
 
 import numpy as np
 
-from .rivals import Rival, doubled
+from .rivals import DEFAULT_THREADS, Rival, doubled
 
 
 class Grouper(Rival):
@@ -29,7 +29,7 @@ def scipy_rivals():
 
     def batch_sums(keys, rows):
         codes, uniques = pandas.factorize(keys)
-        ones = np.ones(keys.size)
+        ones = np.ones(keys.size, rows.dtype)
         starts = np.arange(keys.size)
         return uniques, sparse.csr_matrix((ones, (codes, starts)), (uniques.size, keys.size)) @ rows
 
@@ -51,9 +51,9 @@ def scipy_rivals():
 
         name = "csr + khash, live"
 
-        def __init__(self, row_items):
+        def __init__(self, row_items, dtype=np.float64):
             self.table, self.count = Int64HashTable(8), 0
-            self.rows = np.zeros((8, row_items))
+            self.rows = np.zeros((8, row_items), dtype)
 
         def add_many(self, keys, rows):
             uniques, sums = batch_sums(keys, rows)
@@ -102,7 +102,7 @@ def polars_rivals():
     import polars
 
     class PolarsGroupBy(Grouper):
-        """`DataFrame.group_by("key").sum()`, on one thread."""
+        """`DataFrame.group_by("key").sum()`, on one thread unless threads are left to it."""
 
         name = "polars group_by"
 
@@ -126,7 +126,7 @@ def arrow_rivals():
     import pyarrow
 
     class ArrowGroupBy(Grouper):
-        """`Table.group_by("key", use_threads=False).aggregate(sum of each column)`."""
+        """`Table.group_by("key").aggregate(sum of each column)`, on one thread unless threads are left to it."""
 
         name = "pyarrow group_by"
 
@@ -137,7 +137,7 @@ def arrow_rivals():
         @staticmethod
         def group(table):
             sums = [(name, "sum") for name in table.column_names if name != "key"]
-            return table.group_by("key", use_threads=False).aggregate(sums)
+            return table.group_by("key", use_threads=DEFAULT_THREADS).aggregate(sums)
 
         @staticmethod
         def answer(grouped):
@@ -145,3 +145,34 @@ def arrow_rivals():
             return grouped["key"].to_numpy(), np.column_stack([grouped[name].to_numpy() for name in names])
 
     return [ArrowGroupBy]
+
+
+def duckdb_groupers():
+    """duckdb: GROUP BY."""
+    from .joins import duckdb_connection
+
+    class DuckdbGroupBy(Grouper):
+        """`SELECT key, sum(…) … GROUP BY key` over a table in memory, on one thread unless threads are left to it."""
+
+        name = "duckdb group by"
+
+        @classmethod
+        def prepare(cls, keys, rows):
+            import pyarrow
+
+            connection = duckdb_connection()
+            connection.register("given", pyarrow.table(cls.columns(keys, rows)))
+            connection.execute("CREATE TABLE updates AS SELECT * FROM given")
+            sums = ", ".join(f"sum(item{i}) AS item{i}" for i in range(rows.shape[1]))
+            return connection, f"SELECT key, {sums} FROM updates GROUP BY key"
+
+        @staticmethod
+        def group(frame):
+            connection, query = frame
+            return connection.execute(query).fetchnumpy()
+
+        @staticmethod
+        def answer(grouped):
+            return grouped["key"], np.column_stack([column for name, column in grouped.items() if name != "key"])
+
+    return [DuckdbGroupBy]

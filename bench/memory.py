@@ -14,11 +14,13 @@ import numpy as np
 
 from . import workloads
 from .child import ask, contestant_named
+from .record import Finding
 
 BATCH, FEW = 10_000, 1_000
 CHECKPOINT_RATIO = 1.03  # memory per row is looked at whenever the table has grown by 3 %
 FIRST_CHECKPOINT = 100_000
 LIMIT_AT_A_MILLION, LIMIT_ANYWHERE, LIMIT_ALLOCATIONS = 98.0, 100.0, 0.001
+RIVALS = ("dict of arrays", "dict of row numbers", "pandas khash", "cykhash", "numba table", "hirola", "arraymap")
 SELF = Path("/proc/self")
 
 
@@ -68,7 +70,7 @@ def measure(name, how, count):
     grow = {"inserts": grow_by_inserts, "batches": grow_by_batches}.get(how)
     keys = workloads.random_keys(count)
     rows = workloads.make_rows(count if how == "whole" else BATCH)
-    few = keys[: 2 * BATCH]
+    few = keys[:FEW]  # so few that neither malloc nor the map keeps their pages when they go
     warm = cls.build(few, np.zeros((few.size, workloads.ROW_ITEMS)))  # compiled code and arenas are there from now on
     warm.get_many(few)
     if grow:
@@ -120,40 +122,50 @@ def findings_of_map(count):
     """The map at one size, grown in three ways."""
     findings = []
     limit = LIMIT_AT_A_MILLION if count == 1_000_000 else LIMIT_ANYWHERE
+    limit = limit if count >= FIRST_CHECKPOINT else None  # promised from there on
     for how in ("inserts", "batches", "whole"):
         found = ask("memory", "IntArrayMap", how, count)
         if found is None:
             continue
-        base = {"keys": count, "unit": "bytes/row", "detail": found}
-        what = f"IntArrayMap, built by {how}: "
-        findings.append(base | {"what": what + "resident", "value": found["resident"], "limit": limit})
-        findings.append(base | {"what": what + "peak", "value": found["peak"], "limit": limit})
+
+        def finding(what, value, unit, at_most, how=how, found=found):
+            return Finding("memory", f"built by {how}: {what}", count, value, unit, at_most, detail=found)
+
+        findings.append(finding("resident", found["resident"], "bytes/row", limit))
+        findings.append(finding("peak", found["peak"], "bytes/row", limit))
         if found["worst"]["keys"]:
             at = f"worst on the way (at {found['worst']['keys']:,})"
-            findings.append(base | {"what": what + at, "value": found["worst"]["bytes"], "limit": LIMIT_ANYWHERE})
+            findings.append(finding(at, found["worst"]["bytes"], "bytes/row", LIMIT_ANYWHERE))
         off = abs(found["nbytes_over_resident"] - 1) * 100
-        findings.append(base | {"what": what + "nbytes off resident by", "value": off, "unit": "%", "limit": 3.0})
+        findings.append(finding("nbytes off resident by", off, "%", 3.0 if limit else None))
     return findings
 
 
-def measure_all(contestants, quick):
-    """The findings of the issue's memory rows."""
-    findings = []
-    sizes = (100_000, 1_000_000) if quick else (100_000, 1_000_000, 10_000_000)
+def measure_all(contestants, sizes, rival_size):
+    """Yields the findings of each child process as it ends."""
     if contestants.map:
         for count in sizes:
-            findings += findings_of_map(count)
-        for label, value in (ask("memory", "allocations", 1_000_000) or {}).items():
-            limit = 0.0 if label == "with capacity" else LIMIT_ALLOCATIONS
-            what = f"IntArrayMap, allocations per insert {label}"
-            findings.append({"what": what, "keys": 1_000_000, "value": value, "unit": "", "limit": limit})
-    for name in ("dict of arrays", "dict of row numbers", "pandas khash", "cykhash", "numba table"):
+            yield findings_of_map(count)
+        counted = ask("memory", "allocations", rival_size) or {}
+        promised = rival_size >= FIRST_CHECKPOINT  # a small map has few inserts to spread its requests over
+        yield [
+            Finding(
+                "memory",
+                f"allocations per insert {label}",
+                rival_size,
+                value,
+                "",
+                0.0 if label == "with capacity" else LIMIT_ALLOCATIONS if promised else None,
+            )
+            for label, value in counted.items()
+        ]
+    for name in RIVALS:
         if name in {rival.name for rival in contestants.rivals}:
-            found = ask("memory", name, "whole", 1_000_000)
-            for part in ("resident", "peak") if found else ():
-                finding = {"what": f"{name}, built by whole: {part}", "keys": 1_000_000, "value": found[part]}
-                findings.append(finding | {"unit": "bytes/row", "detail": found})
-    return findings
+            found = ask("memory", name, "whole", rival_size)
+            yield [
+                Finding("memory", f"built by whole: {part}", rival_size, found[part], "bytes/row", None, name, found)
+                for part in (("resident", "peak") if found else ())
+            ]
 
 
 if __name__ == "__main__":

@@ -139,17 +139,17 @@ class NumbaTable(Rival):
 
     name = "numba table"
 
-    def __init__(self, row_items, capacity=8):
+    def __init__(self, row_items, dtype=np.float64, capacity=8):
         log2 = max(4, int(2 * capacity - 1).bit_length())
         self.slots = np.full((1 << log2, 2), EMPTY, np.int64)
         self.shift = U(64 - log2)
-        self.rows = np.empty((capacity, row_items))
+        self.rows = np.empty((capacity, row_items), dtype)
         self.count = 0
 
     @classmethod
     def build(cls, keys, rows):
-        table = cls(rows.shape[1], 8)
-        sized = cls(1, keys.size)
+        table = cls(rows.shape[1], rows.dtype)
+        sized = cls(1, capacity=keys.size)
         table.slots, table.shift = sized.slots, sized.shift
         table.rows = rows.copy()
         insert_distinct(table.slots, table.shift, keys, 0)
@@ -231,9 +231,9 @@ class TypedDict(Rival):
 
     name = "numba typed.Dict"
 
-    def __init__(self, row_items):
+    def __init__(self, row_items, dtype=np.float64):
         self.table = Dict.empty(types.int64, types.int64)
-        self.rows = np.empty((8, row_items))
+        self.rows = np.empty((8, row_items), dtype)
 
     @classmethod
     def build(cls, keys, rows):

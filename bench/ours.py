@@ -12,8 +12,8 @@ def map_contestant():
 
         name = "IntArrayMap"
 
-        def __init__(self, row_items):
-            self.table = IntArrayMap(row_items)
+        def __init__(self, row_items, dtype="float64"):
+            self.table = IntArrayMap(row_items, dtype)
 
         @classmethod
         def build(cls, keys, rows):
@@ -23,7 +23,7 @@ def map_contestant():
 
         @classmethod
         def build_by_set_many(cls, keys, rows):
-            made = cls(rows.shape[1])
+            made = cls(rows.shape[1], rows.dtype)
             made.table.set_many(keys, rows)
             return made
 

@@ -15,10 +15,14 @@ import numpy as np
 
 from . import workloads
 from .child import ask, contestant_named
+from .record import Finding
 
 CHUNK = 99_991  # Python ints alive at once; a prime, so that its borders fall on no border of a table
 SEED = 20_240_229
 NOTHING = "nothing (the timer)"
+OURS, STOPPING = "IntArrayMap", "IntArrayMap, growth by stopping"
+THRESHOLDS = {"10 µs": 10_000, "100 µs": 100_000, "1 ms": 1_000_000, "10 ms": 10_000_000}
+HISTOGRAM_PARTS = 10  # of each power of ten
 OWN_WORK_LIMIT, FAULTS_LIMIT = 50.0, 1000.0  # microseconds
 
 
@@ -34,10 +38,11 @@ def verbs(name):
     row_items = workloads.ROW_ITEMS
     if name == NOTHING:
         return (lambda key, row: None), (lambda key: None)
-    if name == "IntArrayMap":
+    if name in (OURS, STOPPING):
         from intarraymap import IntArrayMap
 
-        table = IntArrayMap(row_items, seed=SEED)
+        options = {"growth": "stop"} if name == STOPPING else None
+        table = IntArrayMap(row_items, seed=SEED, _options=options)
         return table.__setitem__, table.__delitem__
     if name == "dict of arrays":
         table = {}
@@ -78,11 +83,14 @@ def summary(least, faults):
     """What is reported of one order of operations; microseconds."""
     worst = np.argsort(least)[-5:][::-1]
     calm = least[faults == 0]
+    edges = np.logspace(1, 9, 8 * HISTOGRAM_PARTS + 1)  # 10 ns … 1 s
     return {
-        "longest": float(least.max()) / 1e3,
+        "max": float(least.max()) / 1e3,
         "longest_without_fault": float(calm.max()) / 1e3 if calm.size else None,
         "percentiles": {str(p): float(np.percentile(least, p)) / 1e3 for p in (50, 99, 99.9, 99.99)},
+        "above": {words: int((least > ns).sum()) for words, ns in THRESHOLDS.items()},
         "worst": [{"operation": int(i), "us": float(least[i]) / 1e3, "faults": int(faults[i])} for i in worst],
+        "histogram": {"edges_us": (edges / 1e3).tolist(), "counts": np.histogram(least, edges)[0].tolist()},
     }
 
 
@@ -110,27 +118,25 @@ def measure(name, pattern, count, runs):
     return {verb: summary(values, faults[verb]) for verb, values in least.items()}
 
 
-def measure_all(contestants, quick):
-    """The findings of the issue's pause row, each contestant in a child process."""
-    count = 1_000_000 if quick else 10_000_000
-    names = [NOTHING] + (["IntArrayMap"] if contestants.map else [])
+def measure_all(contestants, count):
+    """Yields the findings of each contestant, every one in a child process."""
+    names = [NOTHING] + ([OURS, STOPPING] if contestants.map else [])
     here = {rival.name for rival in contestants.rivals}
     names += [name for name in ("dict of arrays", "pandas khash", "cykhash") if name in here]
-    findings = []
     for name in names:
-        ours = name in ("IntArrayMap", NOTHING)
-        for pattern in ("random", "leaving direct") if name == "IntArrayMap" else ("random",):
-            answer = ask("pauses", name, pattern, count, 5 if ours else 2)
+        for pattern in ("random", "leaving direct") if name == OURS else ("random",):
+            answer = ask("pauses", name, pattern, count, 5 if name in (OURS, NOTHING) else 2)
+            findings = []
             for verb, found in (answer or {}).items():
-                what = f"{name}: longest {verb}, {pattern} keys"
-                finding = {"what": what, "keys": count, "value": found["longest"], "unit": "µs", "detail": found}
-                if name == "IntArrayMap":
-                    findings.append(finding | {"limit": FAULTS_LIMIT})
-                    calm = {"what": what + ", of those without a page fault", "value": found["longest_without_fault"]}
-                    findings.append(finding | calm | {"limit": OWN_WORK_LIMIT})
-                else:
-                    findings.append(finding)
-    return findings
+                what = f"longest {verb}, {pattern} keys"
+                detail = found | {"what": f"{verb}, {pattern} keys"}
+                limit = FAULTS_LIMIT if name == OURS else None
+                findings.append(Finding("pauses", what, count, found["max"], "µs", limit, name, detail))
+                if name == OURS and found["longest_without_fault"] is not None:
+                    own = f"{what}, of those without a page fault"
+                    calm = found["longest_without_fault"]
+                    findings.append(Finding("pauses", own, count, calm, "µs", OWN_WORK_LIMIT, name, {"shown": False}))
+            yield findings
 
 
 if __name__ == "__main__":

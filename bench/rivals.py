@@ -5,7 +5,11 @@ are whole loops (`loop_get` …), so that nobody pays for a Python-level wrapper
 do is simply absent, and the rival is then left out of that case.
 """
 
+import os
+
 import numpy as np
+
+DEFAULT_THREADS = os.environ.get("BENCH_THREADS") == "default"  # otherwise one each
 
 
 def doubled(rows):
@@ -20,6 +24,11 @@ class Rival:
 
     name = ""
 
+    @staticmethod
+    def rows_of(result):
+        """What `get_many` gave, as an array; only the check calls it."""
+        return result
+
     @classmethod
     def can(cls, verb):
         """Whether this contestant has `verb`."""
@@ -31,7 +40,7 @@ class DictOfArrays(Rival):
 
     name = "dict of arrays"
 
-    def __init__(self, row_items):
+    def __init__(self, row_items, dtype=np.float64):
         self.table = {}
         self.row_items = row_items
 
@@ -110,8 +119,8 @@ class DictOfArrays(Rival):
 class RowNumbers(Rival):
     """Common part: an index from key to row number, and the rows in one ndarray that doubles by copying."""
 
-    def __init__(self, row_items):
-        self.rows = np.empty((8, row_items))
+    def __init__(self, row_items, dtype=np.float64):
+        self.rows = np.empty((8, row_items), dtype)
         self.free = []
 
     def find(self, keys):
@@ -143,8 +152,8 @@ class DictOfRowNumbers(RowNumbers):
 
     name = "dict of row numbers"
 
-    def __init__(self, row_items):
-        super().__init__(row_items)
+    def __init__(self, row_items, dtype=np.float64):
+        super().__init__(row_items, dtype)
         self.table = {}
 
     @classmethod
@@ -245,8 +254,8 @@ def pandas_rivals():
 
         name = "pandas khash"
 
-        def __init__(self, row_items):
-            super().__init__(row_items)
+        def __init__(self, row_items, dtype=np.float64):
+            super().__init__(row_items, dtype)
             self.table = Int64HashTable(8)
             self.count = 0
 
@@ -301,8 +310,8 @@ def cykhash_rivals():
 
         name = "cykhash"
 
-        def __init__(self, row_items):
-            super().__init__(row_items)
+        def __init__(self, row_items, dtype=np.float64):
+            super().__init__(row_items, dtype)
             self.table = cykhash.Int64toInt64Map()
 
         @classmethod
@@ -338,6 +347,109 @@ def numba_rivals():
     return [NumbaTable, TypedDict]
 
 
+def arraymap_rivals():
+    """arraymap: a frozen map from the values of an array to their positions."""
+    import arraymap
+
+    class ArrayMap(RowNumbers):
+        """`arraymap.FrozenAutoMap.get_all`, then take. Has no batch that may miss, and no way to grow in batches."""
+
+        name = "arraymap"
+
+        @classmethod
+        def can(cls, verb):
+            return verb not in ("get_many_default", "contains_many") and super().can(verb)
+
+        @classmethod
+        def build(cls, keys, rows):
+            made = cls(rows.shape[1])
+            own = keys.copy()
+            own.flags.writeable = False
+            made.table = arraymap.FrozenAutoMap(own)
+            made.rows = rows.copy()
+            return made
+
+        def find(self, keys):
+            return self.table.get_all(keys)
+
+        loop_get = DictOfRowNumbers.loop_get
+        loop_copy = DictOfRowNumbers.loop_copy
+        loop_set = DictOfRowNumbers.loop_set
+        loop_contains = DictOfArrays.loop_contains
+
+    return [ArrayMap]
+
+
+def hirola_rivals():
+    """hirola: a hash table of fixed size from keys to row numbers."""
+    import hirola
+
+    class Hirola(RowNumbers):
+        """`hirola.HashTable.get`, then take. The table is made for the number of keys; no deletes."""
+
+        name = "hirola"
+
+        def __init__(self, row_items, dtype=np.float64, capacity=8):
+            super().__init__(row_items, dtype)
+            self.table = hirola.HashTable(max(2 * capacity, 16), np.int64)
+
+        @classmethod
+        def build(cls, keys, rows):
+            made = cls(rows.shape[1], capacity=keys.size)
+            made.table.add(keys)
+            made.rows = rows.copy()
+            return made
+
+        def find(self, keys):
+            return self.table.get(keys, default=-1)
+
+    return [Hirola]
+
+
+def tensorflow_rivals():
+    """TensorFlow: tf.lookup.experimental.DenseHashTable."""
+    import tensorflow as tf
+
+    class DenseHashTable(RowNumbers):
+        """From key to row number, then take. Two keys are reserved and cannot be stored."""
+
+        name = "tf DenseHashTable"
+
+        def __init__(self, row_items, dtype=np.float64):
+            super().__init__(row_items, dtype)
+            self.table = tf.lookup.experimental.DenseHashTable(
+                tf.int64, tf.int64, default_value=-1, empty_key=-(2**63), deleted_key=-(2**63) + 1
+            )
+
+        @classmethod
+        def build(cls, keys, rows):
+            made = cls(rows.shape[1])
+            made.table.insert(keys, np.arange(keys.size))
+            made.rows = rows.copy()
+            return made
+
+        def find(self, keys):
+            return self.table.lookup(keys).numpy()
+
+    return [DenseHashTable]
+
+
+def dict_rivals():
+    """dict of arrays; dict of row numbers."""
+    return [DictOfArrays, DictOfRowNumbers]
+
+
+def makers():
+    """The functions that import and make the rivals; each raises ImportError where its library is not installed."""
+    yield from (dict_rivals, pandas_rivals, cykhash_rivals, hirola_rivals, arraymap_rivals, numba_rivals)
+    yield tensorflow_rivals
+    from . import groupers, joins
+
+    yield from (joins.polars_joins, joins.arrow_joins, joins.duckdb_joins)
+    yield from (groupers.scipy_rivals, groupers.pandas_groupers, groupers.polars_rivals)
+    yield from (groupers.arrow_rivals, groupers.duckdb_groupers)
+
+
 def available():
     """Every rival that can be imported here.
 
@@ -346,11 +458,8 @@ def available():
     (list of classes, list of str)
         The rivals, and one plain message for each that is left out.
     """
-    from .groupers import arrow_rivals, pandas_groupers, polars_rivals, scipy_rivals
-
-    found, left_out = [DictOfArrays, DictOfRowNumbers], []
-    indexes = (pandas_rivals, cykhash_rivals, numba_rivals)
-    for make in indexes + (scipy_rivals, pandas_groupers, polars_rivals, arrow_rivals):
+    found, left_out = [], []
+    for make in makers():
         try:
             found += make()
         except ImportError as error:

@@ -10,10 +10,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
-SLOW_SECONDS = 1.0  # a contestant whose check call took longer plays two rounds only
-SLOW_ROUNDS = 2
+SLOW = (1.0, 2)  # a contestant whose check call took more seconds than this plays so many rounds only
 
 
 class WrongAnswer(Exception):
@@ -28,6 +27,7 @@ class Entry:
     role: str  # "floor", "map" or "rival"
     prepare: Callable[[int], Callable[[], object]]
     check: Callable[[object, int], None] | None = None  # raises WrongAnswer
+    count: Callable[[], dict[str, float]] | None = None  # what is counted rather than timed, per operation
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Target:
 
     against: str  # "floor" or "rival"
     ratio: float
+    names: tuple[str, ...] = ()  # rivals that are judged; all of them, if none are named
 
     def met(self, measured):
         """Whether `measured` reaches it: map / floor, or best rival / map."""
@@ -53,6 +54,11 @@ class Case:
     targets: tuple[Target, ...] = ()
     keep_result: bool = False  # the result is a whole table: freeing it is not part of the operation
     note: str = ""
+    group: str = "operations"  # the table it stands in
+    width: int = 8  # items in a row
+    dtype: str = "float64"
+    pattern: str = "uniform"  # of keys or queries
+    threads: str = "one each"
 
 
 @dataclass
@@ -62,6 +68,7 @@ class Timing:
     role: str
     wall: dict[int, float] = field(default_factory=dict)
     cpu: dict[int, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,17 +82,20 @@ class Outcome:
     def rounds(self, name):
         return getattr(self.timings[name], self.clock)
 
-    def spread(self, name):
-        """`(median, min, max)` of one contestant."""
-        values = list(self.rounds(name).values())
-        return statistics.median(values), min(values), max(values)
+    def spread(self, name, clock=None):
+        """`(median, min, max)` of one contestant, or None; `clock` says which, wall or cpu."""
+        if name is None:
+            return None
+        values = list((getattr(self.timings[name], clock) if clock else self.rounds(name)).values())
+        return (statistics.median(values), min(values), max(values)) if values else None
 
     def of_role(self, role):
         return [name for name, timing in self.timings.items() if timing.role == role]
 
-    def best_rival(self):
-        """The rival with the smallest median, or None."""
-        return min(self.of_role("rival"), key=lambda name: self.spread(name)[0], default=None)
+    def best_rival(self, among=()):
+        """The rival with the smallest median (of those named, if any are), or None."""
+        rivals = [name for name in self.of_role("rival") if not among or name in among]
+        return min(rivals, key=lambda name: self.spread(name)[0], default=None)
 
     def ratio(self, above, below):
         """`(median, min, max)` of `above / below`, taken within each round; None where one is missing."""
@@ -101,8 +111,30 @@ class Outcome:
     def reached(self, target):
         """`(measured ratio, met)` for a target, or None where a side is missing."""
         ours, floor = self.map_and_floor()
-        measured = self.ratio(ours, floor) if target.against == "floor" else self.ratio(self.best_rival(), ours)
+        rival = self.best_rival(target.names)
+        measured = self.ratio(ours, floor) if target.against == "floor" else self.ratio(rival, ours)
         return None if measured is None else (measured, target.met(measured[0]))
+
+    def as_json(self):
+        """Everything, every round of it."""
+        about = {spot.name: getattr(self.case, spot.name) for spot in fields(Case)}
+        del about["entries"], about["keep_result"]
+        about["targets"] = [asdict(target) for target in self.case.targets]
+        return about | {
+            "clock": self.clock,
+            "contestants": {name: asdict(timing) for name, timing in self.timings.items()},
+        }
+
+    @classmethod
+    def from_json(cls, told):
+        """What `as_json` wrote."""
+        about = {name: value for name, value in told.items() if name not in ("clock", "contestants")}
+        about["targets"] = tuple(Target(t["against"], t["ratio"], tuple(t["names"])) for t in about["targets"])
+        timings = {}
+        for name, timing in told["contestants"].items():
+            clocks = ({int(r): ns for r, ns in timing[clock].items()} for clock in ("wall", "cpu"))
+            timings[name] = Timing(timing["role"], *clocks, timing["counts"])
+        return cls(Case(entries=[], **about), timings, told["clock"])
 
 
 def pin_to_one_core():
@@ -129,7 +161,7 @@ def time_call(call, keep_result):
     return wall, cpu, result
 
 
-def measure(case, rounds, clock="wall"):
+def measure(case, rounds, clock="wall", slow=SLOW):
     """Checks every contestant's answer, then times `rounds` interleaved rounds.
 
     Query set 0 is for the check, which also warms up; entry e plays set `1 + (round + e) % rounds` in each round.
@@ -139,11 +171,11 @@ def measure(case, rounds, clock="wall"):
         call = entry.prepare(0)
         started = time.perf_counter()
         answer = call()
-        rounds_of[entry.name] = SLOW_ROUNDS if time.perf_counter() - started > SLOW_SECONDS else rounds
+        rounds_of[entry.name] = slow[1] if time.perf_counter() - started > slow[0] else rounds
         if entry.check is not None:
             entry.check(answer, 0)
         del answer, call
-    timings = {entry.name: Timing(entry.role) for entry in case.entries}
+    timings = {entry.name: Timing(entry.role, counts=entry.count() if entry.count else {}) for entry in case.entries}
     for round_number in range(rounds):
         turn = round_number % len(case.entries)
         order = list(enumerate(case.entries))

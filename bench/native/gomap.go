@@ -1,4 +1,5 @@
-// gomap: Go's own map, map[int64][8]float64, asked like tables.cpp: "NAME<tab>SET" in, nanoseconds per hit out.
+// gomap COUNT huge|plain: Go's own map, map[int64][8]float64, asked like tables.cpp: "NAME<tab>hit|miss<tab>SET" in,
+// nanoseconds per key out.
 //
 // Huge pages: Go offers no option, so after building the whole heap is advised and collapsed by madvise
 // (MADV_HUGEPAGE, then MADV_COLLAPSE, Linux 6.1 and later; where that fails Go runs on what it got, and says so).
@@ -21,6 +22,7 @@ const (
 	queryCount   = 1000000
 	madvHugepage = 14
 	madvCollapse = 25
+	prSetThpOff  = 41
 )
 
 type row [rowItems]float64
@@ -65,6 +67,10 @@ func collapseHeap() (refused uint64) {
 
 func main() {
 	runtime.GOMAXPROCS(1)
+	huge := os.Args[2] == "huge"
+	if !huge {
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, prSetThpOff, 1, 0, 0, 0, 0)
+	}
 	count, err := strconv.ParseUint(os.Args[1], 10, 64)
 	if err != nil {
 		panic(err)
@@ -84,16 +90,23 @@ func main() {
 	}
 	debug.SetGCPercent(-1)
 	runtime.GC()
-	if refused := collapseHeap(); refused > 0 {
-		fmt.Fprintf(os.Stderr, "Go: no huge pages for %d MiB of its heap\n", refused>>20)
+	if huge {
+		if refused := collapseHeap(); refused > 0 {
+			fmt.Fprintf(os.Stderr, "Go: no huge pages for %d MiB of its heap\n", refused>>20)
+		}
 	}
 	fmt.Println("Go map")
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		parts := strings.Split(lines.Text(), "\t")
-		set, _ := strconv.ParseUint(parts[1], 10, 64)
+		hit := parts[1] == "hit"
+		set, _ := strconv.ParseUint(parts[2], 10, 64)
 		for i := range keys {
-			keys[i] = splitmix64(queryPosition(set, uint64(i), count))
+			position := queryPosition(set, uint64(i), count)
+			if !hit {
+				position += count
+			}
+			keys[i] = splitmix64(position)
 		}
 		start := time.Now()
 		for i, key := range keys {
@@ -101,7 +114,11 @@ func main() {
 		}
 		each := float64(time.Since(start).Nanoseconds()) / queryCount
 		for i := range out {
-			if out[i][3] != float64(queryPosition(set, uint64(i), count)*rowItems+3) {
+			wanted := 0.0
+			if hit {
+				wanted = float64(queryPosition(set, uint64(i), count)*rowItems + 3)
+			}
+			if out[i][3] != wanted {
 				panic("wrong answer")
 			}
 		}

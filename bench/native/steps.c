@@ -18,7 +18,10 @@
 static uint64_t block_count, byte_count;
 
 void __sanitizer_cov_trace_pc(void);
-void __sanitizer_cov_trace_pc(void) { block_count++; }
+void __sanitizer_cov_trace_pc(void)
+{
+    block_count++;
+}
 
 void *__real_memset(void *to, int byte, size_t bytes);
 void *__real_memcpy(void *to, const void *from, size_t bytes);
@@ -27,15 +30,18 @@ void *__wrap_memset(void *to, int byte, size_t bytes);
 void *__wrap_memcpy(void *to, const void *from, size_t bytes);
 void *__wrap_memmove(void *to, const void *from, size_t bytes);
 
-void *__wrap_memset(void *to, int byte, size_t bytes) {
+void *__wrap_memset(void *to, int byte, size_t bytes)
+{
     byte_count += bytes;
     return __real_memset(to, byte, bytes);
 }
-void *__wrap_memcpy(void *to, const void *from, size_t bytes) {
+void *__wrap_memcpy(void *to, const void *from, size_t bytes)
+{
     byte_count += bytes;
     return __real_memcpy(to, from, bytes);
 }
-void *__wrap_memmove(void *to, const void *from, size_t bytes) {
+void *__wrap_memmove(void *to, const void *from, size_t bytes)
+{
     byte_count += bytes;
     return __real_memmove(to, from, bytes);
 }
@@ -51,9 +57,13 @@ typedef struct tally {
     double total;
 } tally;
 
-static void begin_count(void) { block_count = byte_count = 0; }
+static void begin_count(void)
+{
+    block_count = byte_count = 0;
+}
 
-static void end_count(tally *t, uint64_t operation) {
+static void end_count(tally *t, uint64_t operation)
+{
     worst now = {operation, block_count, byte_count, block_count + byte_count / BYTES_A_STEP};
     t->total += (double)now.steps;
     for (int i = 0; i < WORST_COUNT; i++) {
@@ -65,7 +75,8 @@ static void end_count(tally *t, uint64_t operation) {
     }
 }
 
-static void print(const char *what, const tally *t, uint64_t count) {
+static void print(const char *what, const tally *t, uint64_t count)
+{
     printf("%s\t%.1f", what, t->total / (double)count);
     for (int i = 0; i < WORST_COUNT; i++) {
         const worst *w = &t->worst[i];
@@ -76,28 +87,35 @@ static void print(const char *what, const tally *t, uint64_t count) {
 }
 
 /* Key number i: the first half dense where leaving_direct, random otherwise. */
-static int64_t key_of(uint64_t i, uint64_t count, bool leaving_direct) {
-    if (!leaving_direct) return splitmix64(i);
+static int64_t key_of(uint64_t i, uint64_t count, bool leaving_direct)
+{
+    if (!leaving_direct)
+        return splitmix64(i);
     return i < count / 2 ? (int64_t)i : splitmix64(i - count / 2);
 }
 
-static void run(uint64_t count, bool leaving_direct) {
+static void run(uint64_t count, bool leaving_direct)
+{
     iam_options options = {.row_items = ROW_ITEMS, .kind = IAM_FLOAT64, .index = IAM_INDEX_AUTO, .seed = 12345};
     iam_map *map;
     double row[ROW_ITEMS] = {0};
     tally inserts = {0}, deletes = {0};
-    if (iam_map_create(&options, &map) != IAM_OK) abort();
+    if (iam_map_create(&options, &map) != IAM_OK)
+        abort();
     for (uint64_t i = 0; i < count; i++) {
         begin_count();
-        if (iam_map_put(map, key_of(i, count, leaving_direct), row) != IAM_OK) abort();
+        if (iam_map_put(map, key_of(i, count, leaving_direct), row) != IAM_OK)
+            abort();
         end_count(&inserts, i);
     }
     /* In an order of its own: stepping by a number that shares no factor with the count. */
     uint64_t step = 7919;
-    while (count % step == 0) step += 2;
+    while (count % step == 0)
+        step += 2;
     for (uint64_t i = 0, at = 0; i < count; i++, at = (at + step) % count) {
         begin_count();
-        if (iam_map_remove(map, key_of(at, count, leaving_direct)) != IAM_OK) abort();
+        if (iam_map_remove(map, key_of(at, count, leaving_direct)) != IAM_OK)
+            abort();
         end_count(&deletes, i);
     }
     print(leaving_direct ? "insert, leaving direct" : "insert, random keys", &inserts, count);
@@ -105,8 +123,10 @@ static void run(uint64_t count, bool leaving_direct) {
     iam_map_destroy(map);
 }
 
-int main(int argc, char **argv) {
-    if (argc != 2) return fprintf(stderr, "usage: steps COUNT\n"), 2;
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return fprintf(stderr, "usage: steps COUNT\n"), 2;
     uint64_t count = strtoull(argv[1], NULL, 10);
     printf("what\tmean\tworst\tsteps\tblocks\tbytes\tsecond\tsteps\tblocks\tbytes\tthird\tsteps\tblocks\tbytes\n");
     run(count, false);
