@@ -1,8 +1,8 @@
 """Builds the seven extension modules of the binding, each with the C core in it.
 
 _owner (a map's life and its lock), _batch (many keys), _cursor (iteration), _image (files), _arrow and _producer
-(hand-over) and _binding (one key) call the core directly. It keeps no process-wide state, so that each may have it linked
-in; its files are compiled once.
+(hand-over) and _binding (one key) call the core directly. It keeps no process-wide state, so that each may have it
+linked in; its files are compiled once.
 
 Metadata is in pyproject.toml. Here is the list of C files and the flags, and nothing clever but two things:
 files are compiled side by side and only when they or a header changed, and each set of flags has a build folder of its
