@@ -377,6 +377,9 @@ static void delete_hashed(iam_map *map, const int64_t *keys, size_t count, uint8
         if (LIKELY(ahead - D < count)) {
             uint64_t hash = ring[(ahead - D) & MASK].hash;
             const bucket *home = table_bucket(index, table_home(index, hash));
+            /* The last key of the chain moves into the hole. */
+            if (home->overflow != BUCKET_NONE)
+                __builtin_prefetch(table_next(index, home), 1, 3);
             uint32_t slots = pipeline_slots(home, hash_tophash(hash), false);
             if (LIKELY(slots != 0))
                 __builtin_prefetch(rows_key(map->rows, bucket_row(home, (unsigned)__builtin_ctz(slots))), 1, 3);

@@ -124,8 +124,10 @@ PIPELINE_INLINE void pipeline_match(const probe *look, in_flight *flight)
     flight->row = slots;
     const void *next = &home->key[(unsigned)__builtin_ctz(slots | 1u << BUCKET_SLOTS) & (BUCKET_SLOTS - 1)];
     uint32_t link = home->overflow;
-    if (UNLIKELY(slots == 0 && bucket_has_beyond(home, flight->tophash)) &&
-        LIKELY(link != BUCKET_NONE && link <= look->map->hash.overflow_top))
+    /* One branch, seldom taken: whether a tag matches at all is what nobody can guess when half of the keys are
+     * missing. */
+    uint32_t beyond = home->filter & bucket_filter_bit(flight->tophash);
+    if (UNLIKELY(beyond & -(uint32_t)(slots == 0)) && LIKELY(link - 1 < look->map->hash.overflow_top))
         next = segments_at(&look->map->hash.overflow, link - 1);
     __builtin_prefetch(next, 0, 3);
 }
