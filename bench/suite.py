@@ -52,15 +52,16 @@ QUICK = Profile(
     keys_max=1_000_000,
     memory_sizes=(100_000, 1_000_000),
     memory_rivals=1_000_000,
-    pause_keys=500_000,
-    gc_rows=1_000_000,
-    latency_seconds=3.0,
+    pause_keys=300_000,
+    gc_rows=300_000,
+    latency_seconds=2.0,
     native_keys=(1_000_000,),
     step_keys=300_000,
 )
 
 
 SLOW_KINDS = ("dict of row numbers", "numba typed.Dict")
+SLOW_KEYS = 1_000_000  # from here on they sit out everywhere
 
 
 def of_size(profile, keys):
@@ -115,7 +116,7 @@ class Suite:
             print(words, flush=True)
         self.record.note(*left_out)
         if self.profile.quick and not arguments.rivals:
-            self.record.note(f"quick profile: {' and '.join(SLOW_KINDS)} play in get_many hits and memory only")
+            self.record.note(f"quick profile: {' and '.join(SLOW_KINDS)} play in get_many hits of small tables and memory only")
 
     def find(self, batches):
         """Takes findings as they come."""
@@ -163,9 +164,12 @@ class Suite:
 
     def players(self, plan):
         """Who plays. In the quick profile some slow ones do only in lookups, where they stand for their kind."""
-        if not self.profile.quick or self.arguments.rivals or plan.name.startswith("get_many hits"):
+        if not self.profile.quick or self.arguments.rivals:
             return self.who
-        return Contestants(self.who.map, [rival for rival in self.who.rivals if rival.name not in SLOW_KINDS])
+        if plan.name.startswith("get_many hits") and plan.group != "threads" and plan.key_count < SLOW_KEYS:
+            return self.who
+        slow = (*SLOW_KINDS, "dict of arrays") if plan.group == "threads" else SLOW_KINDS
+        return Contestants(self.who.map, [rival for rival in self.who.rivals if rival.name not in slow])
 
     def timed(self):
         """Operations, sizes, patterns, widths, mechanisms, bandwidth."""
