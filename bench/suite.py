@@ -116,7 +116,8 @@ class Suite:
             print(words, flush=True)
         self.record.note(*left_out)
         if self.profile.quick and not arguments.rivals:
-            self.record.note(f"quick profile: {' and '.join(SLOW_KINDS)} play in get_many hits of small tables and memory only")
+            left = " and ".join(SLOW_KINDS)
+            self.record.note(f"quick profile: {left} play in get_many hits of small tables and in memory only")
 
     def find(self, batches):
         """Takes findings as they come."""
