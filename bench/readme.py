@@ -37,6 +37,13 @@ def timed_row(outcome):
     return f"| {' | '.join(cells)} |"
 
 
+def belongs(finding):
+    """Whether what was measured is for the README: pauses, allocations, memory at peak; the page has the rest."""
+    if finding.group == "memory" and finding.unit == "bytes/row":
+        return finding.what.endswith("peak")
+    return finding.limit is not None and (finding.met() is False or "built by" not in finding.what)
+
+
 def text_of(record):
     """What stands between the comments."""
     about = record.machine
@@ -62,7 +69,7 @@ def text_of(record):
     ]
     outcomes = record.group("operations")[0]
     lines += [timed_row(outcome) for outcome in sorted(outcomes, key=lambda outcome: not lost(outcome))]
-    measured = [f for f in record.findings if f.limit is not None or (f.group == "memory" and f.unit == "bytes/row")]
+    measured = [finding for finding in record.findings if belongs(finding)]
     if measured:
         lines += ["", "| measure | keys | value | limit |", "|---|---|---|---|"]
     for finding in measured:
