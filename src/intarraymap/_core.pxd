@@ -159,6 +159,8 @@ cdef extern from "intarraymap.h" nogil:
     c_bool iam_map_overlaps(const iam_map *map, const void *block, size_t bytes)
 
     void *iam_map_find(const iam_map *map, int64_t key, uint32_t *row_out)
+    bint iam_map_prefetch(const iam_map *map, int64_t key)
+    bint iam_map_prefetch_view(const iam_map *map, int64_t key)
     iam_status iam_map_put(iam_map *map, int64_t key, const void *row_bytes_in)
     iam_status iam_map_ensure(iam_map *map, int64_t key, void **row_out, uint32_t *number_out, c_bool *created_out)
     iam_status iam_map_remove(iam_map *map, int64_t key)

@@ -9,13 +9,13 @@
 #  5. unlock; then tracemalloc is told, errors are raised, results are returned.
 cimport numpy as cnp
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
 from intarraymap._core cimport (
-    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_look, iam_map_try_lock, iam_map_unlock, iam_status,
-    iam_view, iam_view_take,
+    IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_look, iam_map_prefetch,
+    iam_map_prefetch_view, iam_map_try_lock, iam_map_unlock, iam_status, iam_view, iam_view_take,
 )
-from intarraymap._exact cimport array_over
+from intarraymap._exact cimport array_over, exact_nowhere
 from intarraymap._failing cimport failing_state
 from intarraymap._flag cimport count_load, flag_load
 
@@ -147,6 +147,18 @@ cdef inline int lock(Owner owner, bint exclusive) except -1:
     return 0
 
 
+cdef inline bint prefetch(Owner owner, int64_t key) noexcept:
+    """For a reader that will lock soon, and makes objects before that: False where it is no use.
+
+    Only with a GIL, where a look at the lock is enough."""
+    return HAS_GIL and try_lock(owner, False) == IAM_OK and iam_map_prefetch(owner.map, key)
+
+
+cdef inline bint prefetch_view(Owner owner, int64_t key) noexcept:
+    """The same a moment later, for a reader that will take a view: whether there seems to be a row."""
+    return HAS_GIL and try_lock(owner, False) == IAM_OK and iam_map_prefetch_view(owner.map, key)
+
+
 cdef inline void unlock(Owner owner) noexcept:
     if not HAS_GIL:
         iam_map_unlock(owner.map, False)
@@ -175,6 +187,11 @@ cdef inline iam_status take(Owner owner, RowToken token, uint32_t number) noexce
     if status != IAM_OK:
         token.held.rows = NULL
     return status
+
+
+cdef inline cnp.ndarray view_ahead(Owner owner, RowToken token):
+    """The array before its row is known; exact_point gives it that."""
+    return array_over(owner.row_dtype, owner.ndim, owner.dims, &exact_nowhere, token, not owner.is_read_only)
 
 
 cdef inline object view(Owner owner, RowToken token, void *row):

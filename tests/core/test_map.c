@@ -177,6 +177,38 @@ static void test_views_hold_their_row(void)
 
 /* A thousand keys come, are looked at through views, and go, over and over: rows are used again as soon as their views
  * have gone. Regression: a batch took back no more returned rows than a single write, and rows piled up. */
+static void test_prefetches_are_hints(void)
+{
+    enum { SMALL = 100, LARGE = 20000 };
+    iam_options options = options_of(IAM_INDEX_HASH, IAM_AUTO, 3);
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    EXPECT(!iam_map_prefetch(map, 0) && !iam_map_prefetch_view(map, 0));
+    double row[ROW] = {0};
+    for (int64_t key = 0; key < LARGE; key++) {
+        EXPECT(iam_map_put(map, key * key, row) == IAM_OK);
+        if (key == SMALL)
+            EXPECT(!iam_map_prefetch(map, key * key) && iam_map_prefetch_view(map, key * key));
+    }
+    EXPECT(iam_map_prefetch(map, 4) && iam_map_prefetch_view(map, 4));
+    EXPECT(iam_map_prefetch(map, 5) && !iam_map_prefetch_view(map, 5));
+    uint32_t number;
+    EXPECT(iam_map_find(map, 4, &number) != NULL);
+    iam_view view;
+    EXPECT(iam_view_take(map, number, &view) == IAM_OK);
+    EXPECT(iam_map_prefetch_view(map, 4));
+    iam_view_release(&view);
+    iam_map_clear(map);
+    EXPECT(!iam_map_prefetch(map, 4) && !iam_map_prefetch_view(map, 4));
+    iam_map_destroy(map);
+    /* The other index finds rows without a look at memory that could be fetched. */
+    options.index = IAM_INDEX_DIRECT;
+    options.pipeline = IAM_ON;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    EXPECT(!iam_map_prefetch(map, 4));
+    iam_map_destroy(map);
+}
+
 static void test_churn_with_views_stays_flat(void)
 {
     enum { KEYS = 1000, ROUNDS = 60 };
@@ -264,6 +296,7 @@ int main(void)
     RUN(test_random_walks);
     RUN(test_degenerate_hashes);
     RUN(test_views_hold_their_row);
+    RUN(test_prefetches_are_hints);
     RUN(test_churn_with_views_stays_flat);
     RUN(test_batches_agree_with_single_keys);
     return harness_end();

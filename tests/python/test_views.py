@@ -90,6 +90,29 @@ class TestLive:
             view.view("c16").reshape(3)
 
 
+class TestLargeMaps:
+    """Where a view's objects are made while its row is on its way from memory."""
+
+    def test_every_key_gets_its_own_row(self):
+        keys = np.arange(20_000, dtype=np.int64) ** 3
+        m = IntArrayMap.from_arrays(keys, np.arange(40_000.0).reshape(-1, 2), index="hash")
+        for place in range(0, keys.size, 7):
+            view, same = m[int(keys[place])], m.get(int(keys[place]))
+            assert view.tolist() == same.tolist() == [2.0 * place, 2.0 * place + 1]
+            view[1] = -place
+            assert same[1] == -place
+        assert m.stats().rows_held == 0
+        assert m._check() is None
+
+    def test_missing_keys(self):
+        m = IntArrayMap.from_arrays(np.arange(20_000) * 1_000_003, np.zeros((20_000, 4)), index="hash")
+        with pytest.raises(KeyError) as error:
+            m[1]
+        assert error.value.args == (1,)
+        assert m.get(1) is None
+        assert m.get(1, 5) == 5
+
+
 class TestReferences:
     def test_no_reference_to_the_map(self, make_map):
         m = make_map(keys=range(10))

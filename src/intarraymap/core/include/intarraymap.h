@@ -212,6 +212,11 @@ bool iam_map_overlaps(const iam_map *map, const void *block, size_t bytes);
 /* The row of `key`, or NULL; its number in *row_out (may be NULL). The pointer is good while the lock is held, or as
  * long as a view is taken of the row. O(1). */
 void *iam_map_find(const iam_map *map, int64_t key, uint32_t *row_out);
+/* Under the lock: fetches what iam_map_find will look at first, for a caller who has other work to do before that.
+ * false: not worth it, the map is small or finds rows without looking. */
+bool iam_map_prefetch(const iam_map *map, int64_t key);
+/* The next thing after that: the row, and what iam_view_take will look at. false: the key is missing. */
+bool iam_map_prefetch_view(const iam_map *map, int64_t key);
 /* Insert or replace: copies the row's bytes from `row_bytes_in`, which may be a row of this very map. */
 iam_status iam_map_put(iam_map *map, int64_t key, const void *row_bytes_in);
 /* Get or insert: a new row is all zeros. Outputs may be NULL. */

@@ -1,6 +1,6 @@
 /* info.c: what a map says of itself: counts, memory, invariants; and its lock and views as the front door has them.
  * Floor 4. */
-#include "map.h"
+#include "pipeline.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -196,6 +196,28 @@ void iam_map_unlock(const iam_map *map, bool exclusive)
     if (exclusive)
         atomic_store_explicit(&map->rows->is_written, false, memory_order_release);
     lock_release(gate_of(map), exclusive);
+}
+
+bool iam_map_prefetch(const iam_map *map, int64_t key)
+{
+    if (map->state != MAP_HASH || map->hash.bucket_count == 0 || !pipeline_pays(map))
+        return false;
+    const char *home = (const char *)table_bucket(&map->hash, table_home(&map->hash, hash_key(&map->hash.secret, key)));
+    __builtin_prefetch(home, 0, 3);
+    __builtin_prefetch(home + LINE_BYTES, 0, 3);
+    return true;
+}
+
+bool iam_map_prefetch_view(const iam_map *map, int64_t key)
+{
+    uint32_t number = map_locate(map, key);
+    if (number == IAM_ROW_NONE)
+        return false;
+    __builtin_prefetch(rows_at(map->rows, number), 0, 3);
+    const hold *holds = rows_hold(map->rows, number);
+    if (LIKELY(holds != NULL))
+        __builtin_prefetch(holds, 1, 3);
+    return true;
 }
 
 iam_status iam_view_take(const iam_map *map, uint32_t number, iam_view *view_out)
