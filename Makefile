@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help demo test test-quick core-test checked bench bench-full bench-native bench-micro lint format types clean
+.PHONY: help demo test test-quick test-report core-test checked bench bench-full bench-native bench-micro lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -18,6 +18,9 @@ test:  ## every layer, everything fresh: lint, C core, sanitizers, Python, docum
 
 test-quick:  ## the C core and the Python tests, with what the last run left in build/
 	@$(PYTHON) tests/run.py --quick
+
+test-report:  ## what the layers and the campaigns counted when they last ran here, and at which commit
+	@$(PYTHON) -m tests.campaigns report
 
 core-test:  ## the C core alone: checked, then under the sanitizers
 	@$(PYTHON) tests/run.py --quick core-checked core-asan-ubsan

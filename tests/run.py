@@ -25,7 +25,7 @@ import tomllib
 import venv
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +47,7 @@ class Light:
     failed: int = 0
     skipped: int = 0
     unit: str = "tests"
+    told: dict[str, int] = field(default_factory=dict)  # what the C programs count beside: "checks", "refusals" …
 
 
 class Skip(Exception):
@@ -104,7 +105,11 @@ def source_files(*patterns: str) -> list[Path]:
 
 
 def junit_counts(report: Path) -> Light:
-    """Add up a JUnit report, as pytest and ctest both write it. A C program says "ok NAME" for each of its tests."""
+    """Add up a JUnit report, as pytest and ctest both write it.
+
+    A C program says "ok NAME" for each of its tests, and "N checks passed" in the end. Others count in the same way, by
+    lines "N THINGS counted".
+    """
     if not report.exists():
         raise Red("the tests ended without a report")
     light = Light()
@@ -114,7 +119,10 @@ def junit_counts(report: Path) -> Light:
         elif case.find("skipped") is not None:
             light.skipped += 1
         else:
-            light.passed += len(re.findall(r"^ok ", case.findtext("system-out") or "", re.MULTILINE)) or 1
+            said = case.findtext("system-out") or ""
+            light.passed += len(re.findall(r"^ok ", said, re.MULTILINE)) or 1
+            for count, what in re.findall(r"^(\d+) (checks|[a-z ]+(?= counted$))", said, re.MULTILINE):
+                light.told[what] = light.told.get(what, 0) + int(count)
     if not light.passed and not light.failed:
         raise Red("no test ran")
     return light
@@ -256,6 +264,10 @@ def main() -> int:
         parser.error(f"no such layer: {', '.join(sorted(unknown))}")
     layers = options.layers or (QUICK if options.quick else list(LAYERS))
 
+    if not __package__:  # run as a script: only tests/ is on the path
+        sys.path.insert(0, str(ROOT))
+    from tests.campaigns.counts import record
+
     lines: list[str] = []
     total = Light()
 
@@ -277,6 +289,9 @@ def main() -> int:
         except Red as reason:
             verdict, count = "FAILED", str(reason)
         seconds = time.perf_counter() - start
+        if name in LAYERS and light:
+            counts: dict[str, int | float | str] = {light.unit: light.passed, "skipped": light.skipped, **light.told}
+            record(f"layer {name}", counts, seconds, failed=verdict == "FAILED")
         lines.append(f"{name:<18} {verdict:<8} {seconds:7.1f} s   {count}")
         say(lines[-1])
         if light and light.unit == "tests":

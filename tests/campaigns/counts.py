@@ -40,7 +40,8 @@ def record(name: str, counts: dict[str, int | float | str], seconds: float, fail
     REPORTS.mkdir(parents=True, exist_ok=True)
     finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     report = Report(name, counts, round(seconds, 1), failed, commit(), platform.python_version(), finished)
-    (REPORTS / f"{name}.json").write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(asdict(report), indent=1, ensure_ascii=False)
+    (REPORTS / f"{name.replace(' ', '-')}.json").write_text(text + "\n")
 
 
 def reports() -> list[Report]:

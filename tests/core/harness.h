@@ -12,6 +12,7 @@
 #include <string.h>
 
 static int harness_check_count;
+static _Atomic int64_t harness_refusal_count; /* requests for memory that were refused on purpose */
 
 #define EXPECT(condition)                                                                                              \
     do {                                                                                                               \
@@ -31,6 +32,7 @@ static int harness_check_count;
 static inline int harness_end(void)
 {
     printf("%d checks passed\n", harness_check_count);
+    printf("%lld refused requests counted\n", (long long)atomic_load(&harness_refusal_count));
     return 0;
 }
 
@@ -75,6 +77,7 @@ static inline bool failing_grants(failing *state)
         return true;
     if (left == 0) {
         atomic_fetch_add(&state->refused, 1);
+        atomic_fetch_add(&harness_refusal_count, 1);
         if (atomic_load(&state->refuses_once))
             atomic_store(&state->until_failure, FAILING_NEVER);
         return false;
