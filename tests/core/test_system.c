@@ -1,6 +1,6 @@
-/* test_system.c: the system itself refuses: the n-th mmap, mremap or aligned_alloc fails, for every n, beneath the core's
- * own allocator. What test_memory.c does with a map's allocator is done here with what lies below it, where images are
- * opened, results are made and spare pages change hands. */
+/* test_system.c: the system itself refuses: the n-th mmap, mremap or aligned_alloc fails, for every n, beneath the
+ * core's own allocator. What test_memory.c does with a map's allocator is done here with what lies below it, where
+ * images are opened, results are made and spare pages change hands. */
 #define _GNU_SOURCE
 #include "image_bytes.h"
 
@@ -22,7 +22,8 @@ int main(void)
 
 #else
 
-/* ---- The system, which refuses when it is told to ----------------------------------------------------------------- */
+/* ---- The system, which refuses when it is told to -----------------------------------------------------------------
+ */
 
 static _Atomic int64_t until_refusal = -1; /* requests that still succeed; negative: all do */
 static _Atomic int64_t refusals, asked;
@@ -81,7 +82,8 @@ static int64_t refuse_no_more(void)
     return atomic_load(&refusals);
 }
 
-/* ---- Maps ---------------------------------------------------------------------------------------------------------- */
+/* ---- Maps ----------------------------------------------------------------------------------------------------------
+ */
 
 enum { ROW = 8, COUNT = 20000 };
 static int64_t keys[COUNT];
@@ -164,7 +166,8 @@ static void test_one_refusal_alone_is_survived_or_told(void)
     EXPECT(survived > 0);
 }
 
-/* ---- Images --------------------------------------------------------------------------------------------------------- */
+/* ---- Images ---------------------------------------------------------------------------------------------------------
+ */
 
 static char *save(const iam_map *map, uint64_t *byte_count_out)
 {
@@ -243,7 +246,8 @@ static void test_an_opened_map_needs_a_range_to_grow(void)
     iam_map_destroy(map);
 }
 
-/* ---- Spare pages ---------------------------------------------------------------------------------------------------- */
+/* ---- Spare pages ----------------------------------------------------------------------------------------------------
+ */
 
 /* Pages that cannot be moved are given up, and the map is made without them, or refused. */
 static void test_spare_pages_that_do_not_move(void)
@@ -291,7 +295,8 @@ static void test_spare_pages_that_do_not_move(void)
     iam_spare_destroy(NULL);
 }
 
-/* ---- Results -------------------------------------------------------------------------------------------------------- */
+/* ---- Results --------------------------------------------------------------------------------------------------------
+ */
 
 static void test_results(void)
 {
