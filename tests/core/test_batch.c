@@ -262,6 +262,72 @@ static void test_building_at_one_go(void)
             }
 }
 
+static iam_map *create_ready_to_build(uint64_t hash_and, size_t count)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = IAM_INDEX_HASH, .seed = 8};
+    options.hash_and = hash_and;
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    EXPECT(map_begin_batch(map, written, count) == IAM_OK && map->hash.bucket_count > 1);
+    return map;
+}
+
+/* Distinct keys are built at one go, whatever share of this doubling is split; twins anywhere in a bucket are found,
+ * and twin tags of different keys are no twins. */
+static void test_what_is_built_at_one_go(void)
+{
+    const size_t sizes[] = {BUILD_KEYS_LEAST, 20000, 26624, 26625, 33333, WRITE_MOST};
+    for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++) {
+        size_t count = sizes[size];
+        for (size_t i = 0; i < count; i++)
+            written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+        iam_map *map = create_ready_to_build(0, count);
+        uint64_t version = iam_map_version(map);
+        EXPECT(build_index(map, written, count));
+        EXPECT(iam_map_count(map) == count && iam_map_version(map) == version + count);
+        harness_validate(map);
+        for (size_t i = 0; i < count; i++)
+            EXPECT(table_find(&map->hash, written[i]) == i && *rows_key(map->rows, i) == written[i]);
+        iam_map_destroy(map);
+        /* A twin, at distances that put it in every slot. */
+        for (size_t distance = 1; distance < count; distance = distance * 3 + 1) {
+            int64_t before = written[count - 1];
+            written[count - 1] = written[count - 1 - distance];
+            map = create_ready_to_build(0, count);
+            EXPECT(!build_index(map, written, count));
+            EXPECT(map->hash.key_count == 0 && map->hash.overflow_count == 0 && map->hash.overflow_top == 0);
+            EXPECT(iam_map_count(map) == 0 && iam_map_find(map, written[0], NULL) == NULL);
+            harness_validate(map);
+            for (uint64_t home = 0; home < map->hash.bucket_count; home++)
+                EXPECT(table_bucket(&map->hash, home)->slot_count == 0);
+            iam_map_destroy(map);
+            written[count - 1] = before;
+        }
+    }
+    /* Sixteen tags for all keys, and one: any two slots of a bucket agree. */
+    const uint64_t poor[] = {0xf0ffffffffffffffu, 0x00ffffffffffffffu};
+    for (int which = 0; which < 2; which++) {
+        iam_map *map = create_ready_to_build(poor[which], 20000);
+        EXPECT(build_index(map, written, 20000));
+        harness_validate(map);
+        iam_map_destroy(map);
+        for (size_t twin = 1; twin < 20000; twin += 1777) {
+            int64_t before = written[twin];
+            written[twin] = written[0];
+            map = create_ready_to_build(poor[which], 20000);
+            EXPECT(!build_index(map, written, 20000));
+            iam_map_destroy(map);
+            written[twin] = before;
+        }
+    }
+    /* One key less than pays; more than the table was made for. */
+    iam_map *map = create_ready_to_build(0, BUILD_KEYS_LEAST);
+    EXPECT(!build_index(map, written, BUILD_KEYS_LEAST - 1));
+    EXPECT(!build_index(map, written, growth_limit(&map->hash) + 1));
+    EXPECT(iam_map_count(map) == 0 && build_index(map, written, BUILD_KEYS_LEAST));
+    iam_map_destroy(map);
+}
+
 /* Where it cannot be built at one go it is built the general way, with the same keys in the same rows. */
 static void test_building_that_gives_up(void)
 {
@@ -455,6 +521,7 @@ int main(void)
     RUN(test_mask_of_required_keys);
     RUN(test_holes_in_pages);
     RUN(test_building_at_one_go);
+    RUN(test_what_is_built_at_one_go);
     RUN(test_building_that_gives_up);
     RUN(test_duplicates_count_in_order);
     RUN(test_add_at_outside_the_row_adds_nothing);
