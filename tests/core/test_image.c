@@ -591,6 +591,53 @@ static void test_pages_that_do_not_pay(void)
     iam_map_destroy(map);
 }
 
+/* Sections lie at multiples of 4096, one after the other, with no more between them than that asks for. */
+static void test_layout(void)
+{
+    for (int which = 0; which < MAPS; which++) {
+        iam_map *map = nth_map(which);
+        image_bytes image = saved(map, 1 << 20);
+        const image_header *header = (const image_header *)(const void *)image.bytes;
+        uint64_t end = 4096;
+        for (int part = 0; part < IMAGE_PART_COUNT; part++) {
+            const image_section *where = &header->sections[part];
+            EXPECT(where->offset == (end + 4095) / 4096 * 4096);
+            for (uint64_t at = end; at < where->offset; at++)
+                EXPECT(image.bytes[at] == 0);
+            end = where->offset + where->bytes;
+        }
+        uint64_t blocks = (header->sections[IMAGE_CHECKSUMS].offset - 4096 + 65535) / 65536;
+        EXPECT(end == image.count && header->sections[IMAGE_CHECKSUMS].bytes == (blocks + 1) * 8);
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+}
+
+/* A page id at its limit is followed, one beyond is not. */
+static void test_limits_of_a_directory(void)
+{
+    iam_map *map = nth_map(5);
+    image_bytes image = saved(map, 1 << 20);
+    const image_header *header = (const image_header *)(const void *)image.bytes;
+    uint32_t *ring = (uint32_t *)(void *)(image.bytes + header->sections[IMAGE_DIRECTORY].offset);
+    uint64_t entries = header->sections[IMAGE_DIRECTORY].bytes / sizeof *ring, page = header->page_low;
+    for (uint64_t told = 0; told <= header->page_count + 2; told++) {
+        uint32_t *entry = &ring[page & (entries - 1)], before = *entry;
+        *entry = (uint32_t)told;
+        image_seal(image.bytes);
+        iam_map *back = opened(image);
+        int64_t key = (int64_t)((page << header->page_log2) ^ (uint64_t)1 << 63);
+        uint32_t number = direct_number(&back->direct, key);
+        EXPECT((number != IAM_ROW_NONE) == (told >= 1 && told <= header->page_count));
+        EXPECT(number == IAM_ROW_NONE || number == (told - 1) << header->page_log2);
+        iam_map_find(back, key, NULL);
+        iam_map_destroy(back);
+        *entry = before;
+    }
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
 /* A link and a row number at their limits are followed, one beyond is not, whatever the file says. */
 static void test_limits_of_trust(void)
 {
@@ -766,6 +813,8 @@ int main(void)
     RUN(test_info_says_what_is_there);
     RUN(test_preparing_in_steps);
     RUN(test_pages_that_do_not_pay);
+    RUN(test_layout);
+    RUN(test_limits_of_a_directory);
     RUN(test_limits_of_trust);
     RUN(test_lies_under_right_checksums);
     RUN(test_cycles_end);

@@ -311,7 +311,8 @@ static void test_overlaps(void)
     room_end(&r);
 }
 
-/* ---- Items that lie elsewhere ------------------------------------------------------------------------------------- */
+/* ---- Items that lie elsewhere -------------------------------------------------------------------------------------
+ */
 
 static void test_borrowed_items(void)
 {
