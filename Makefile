@@ -25,6 +25,13 @@ test-report:  ## what the layers and the campaigns counted when they last ran he
 core-test:  ## the C core alone: checked, then under the sanitizers
 	@$(PYTHON) tests/run.py --quick core-checked core-asan-ubsan
 
+.PHONY: coverage mutate
+coverage:  ## which lines and branches of the C core and of the Python the tests reach
+	@$(PYTHON) -m tests.campaigns coverage $(COVERAGE)
+
+mutate:  ## one small change to the C core at a time: do its tests notice? An hour, or MUTATE="--minutes 5"
+	@$(PYTHON) -m tests.campaigns mutate $(MUTATE)
+
 lint:  ## looks of every file
 	@$(PYTHON) tests/run.py --quick lint
 

@@ -46,7 +46,7 @@ static iam_map *create(shape kind, size_t row_bytes, iam_switch pipeline, iam_si
 
 enum { READ_MOST = 700, ROW_MOST = 300, GUARD = 16 };
 static int64_t keys[READ_MOST], numbers[READ_MOST];
-static uint8_t rows[READ_MOST * ROW_MOST + GUARD], defaults[READ_MOST * ROW_MOST], found[READ_MOST + GUARD];
+static uint8_t rows[READ_MOST * ROW_MOST + GUARD], defaults[READ_MOST * ROW_MOST], found[1100 + GUARD];
 
 static void read_batch(const iam_map *map, shape kind, size_t row_bytes, size_t count, int missing_of_ten,
                        uint64_t seed)
@@ -117,6 +117,92 @@ static void test_reads_of_every_size(void)
             }
 }
 
+/* Results of 8 MiB and more of rows of 64 bytes go past the caches, if their memory is aligned to 16. */
+static void test_large_results_are_streamed(void)
+{
+    enum { STORED = 3000, COUNT = (8 << 20) / 64 + 5, ROW_BYTES = 64 };
+    iam_map *map = create(FLAT_HASH, ROW_BYTES, IAM_ON, IAM_SIMD_AUTO);
+    EXPECT(map->hash.buckets.low_count == 0 && map->rows->row_store.low_count == 0);
+    int64_t *asked = malloc(COUNT * sizeof *asked);
+    uint8_t *out = aligned_alloc(64, COUNT * ROW_BYTES + 64), *mask = malloc(COUNT);
+    uint8_t row[ROW_BYTES], instead[ROW_BYTES];
+    memset(instead, 0x5e, sizeof instead);
+    uint64_t state = 3;
+    for (int some_missing = 0; some_missing < 2; some_missing++)
+        for (int offset = 0; offset <= 8; offset += 8)
+            for (int shorter = 0; shorter <= 6; shorter += 6) {
+                size_t count = COUNT - (size_t)shorter; /* one less than is streamed */
+                uint8_t *start = out + offset;
+                for (size_t i = 0; i < count; i++)
+                    asked[i] =
+                        (int64_t)(harness_random(&state) % 1200) * strides[FLAT_HASH] - (some_missing && i % 7 == 0);
+                memset(out, 0xcc, COUNT * ROW_BYTES + 64);
+                memset(mask, 0xcc, COUNT);
+                iam_missing missing;
+                iam_status status = iam_map_get_many(map, asked, count, start, some_missing ? instead : NULL, 0,
+                                                     shorter ? NULL : mask, &missing);
+                EXPECT(status == IAM_OK && missing.count == 0);
+                for (size_t i = 0; i < count; i++) {
+                    write_row(ROW_BYTES, asked[i], row);
+                    bool is_there = !some_missing || i % 7 != 0;
+                    EXPECT(memcmp(start + i * ROW_BYTES, is_there ? row : instead, ROW_BYTES) == 0);
+                    EXPECT(shorter || mask[i] == is_there);
+                }
+                EXPECT(start[count * ROW_BYTES] == 0xcc && (offset == 0 || out[offset - 1] == 0xcc));
+            }
+    free(mask);
+    free(out);
+    free(asked);
+    iam_map_destroy(map);
+}
+
+/* The mask of a batch whose keys are required is all ones, or not written to. */
+static void test_mask_of_required_keys(void)
+{
+    for (int kind = DIRECT; kind < SHAPES; kind++) {
+        iam_map *map = create((shape)kind, 8, IAM_ON, IAM_SIMD_AUTO);
+        for (size_t i = 0; i < 50; i++)
+            keys[i] = (int64_t)i * strides[kind];
+        memset(found, 0xcc, 51);
+        EXPECT(iam_map_get_many(map, keys, 50, rows, NULL, 0, found, NULL) == IAM_OK);
+        for (size_t i = 0; i < 50; i++)
+            EXPECT(found[i] == 1);
+        EXPECT(found[50] == 0xcc);
+        memset(found, 0xcc, 51);
+        keys[49] = -1;
+        EXPECT(iam_map_get_many(map, keys, 50, rows, NULL, 0, found, NULL) == IAM_MISSING);
+        EXPECT(found[0] == 0xcc && found[49] == 0xcc);
+        iam_map_destroy(map);
+    }
+}
+
+/* Absent rows in pages that are there, and pages that are not. */
+static void test_holes_in_pages(void)
+{
+    for (int pipeline = IAM_OFF; pipeline <= IAM_ON; pipeline++) {
+        iam_map *map = create(DIRECT, 8, (iam_switch)pipeline, IAM_SIMD_AUTO);
+        for (int64_t key = 0; key < 900; key += 3)
+            EXPECT(iam_map_remove(map, key) == IAM_OK);
+        int64_t asked[1100];
+        uint8_t out[1100 * 8], mask[1100], instead[8] = {9, 9, 9, 9, 9, 9, 9, 9}, row[8];
+        for (int64_t i = 0; i < 1100; i++)
+            asked[i] = i * 7 % 1100 - 100;
+        EXPECT(iam_map_get_many(map, asked, 1100, out, instead, 0, mask, NULL) == IAM_OK);
+        iam_map_contains_many(map, asked, 1100, found);
+        iam_map_index_many(map, asked, READ_MOST, numbers);
+        for (int64_t i = 0; i < 1100; i++) {
+            bool is_there = asked[i] >= 0 && asked[i] < 900 && asked[i] % 3 != 0;
+            write_row(8, asked[i], row);
+            EXPECT(mask[i] == is_there && memcmp(out + i * 8, is_there ? row : instead, 8) == 0);
+            EXPECT(i >= READ_MOST || (found[i] == is_there && (numbers[i] >= 0) == is_there));
+        }
+        iam_missing missing;
+        EXPECT(iam_map_get_many(map, asked, 1100, out, NULL, 0, NULL, &missing) == IAM_MISSING);
+        EXPECT(missing.position == 0 && missing.count == 1100 - 600 && missing.key == -100);
+        iam_map_destroy(map);
+    }
+}
+
 /* ---- Writing ----------------------------------------------------------------------------------------------------- */
 
 enum { ROW = 4, WRITE_MOST = 40000 };
@@ -174,6 +260,118 @@ static void test_building_at_one_go(void)
                 harness_validate(map);
                 iam_map_destroy(map);
             }
+}
+
+static iam_map *create_ready_to_build(uint64_t hash_and, size_t count)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = IAM_INDEX_HASH, .seed = 8};
+    options.hash_and = hash_and;
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    EXPECT(map_begin_batch(map, written, count) == IAM_OK && map->hash.bucket_count > 1);
+    return map;
+}
+
+/* Distinct keys are built at one go, whatever share of this doubling is split; twins anywhere in a bucket are found,
+ * and twin tags of different keys are no twins. */
+static void test_what_is_built_at_one_go(void)
+{
+    const size_t sizes[] = {BUILD_KEYS_LEAST, 20000, 26624, 26625, 33333, WRITE_MOST};
+    for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++) {
+        size_t count = sizes[size];
+        for (size_t i = 0; i < count; i++)
+            written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+        iam_map *map = create_ready_to_build(0, count);
+        uint64_t version = iam_map_version(map);
+        EXPECT(build_index(map, written, count));
+        EXPECT(iam_map_count(map) == count && iam_map_version(map) == version + count);
+        harness_validate(map);
+        for (size_t i = 0; i < count; i++)
+            EXPECT(table_find(&map->hash, written[i]) == i && *rows_key(map->rows, i) == written[i]);
+        iam_map_destroy(map);
+        /* A twin, at distances that put it in every slot. */
+        for (size_t distance = 1; distance < count; distance = distance * 3 + 1) {
+            int64_t before = written[count - 1];
+            written[count - 1] = written[count - 1 - distance];
+            map = create_ready_to_build(0, count);
+            EXPECT(!build_index(map, written, count));
+            EXPECT(map->hash.key_count == 0 && map->hash.overflow_count == 0 && map->hash.overflow_top == 0);
+            EXPECT(iam_map_count(map) == 0 && iam_map_find(map, written[0], NULL) == NULL);
+            harness_validate(map);
+            for (uint64_t home = 0; home < map->hash.bucket_count; home++)
+                EXPECT(table_bucket(&map->hash, home)->slot_count == 0);
+            iam_map_destroy(map);
+            written[count - 1] = before;
+        }
+    }
+    /* Sixteen tags for all keys, and one: any two slots of a bucket agree. */
+    const uint64_t poor[] = {0xf0ffffffffffffffu, 0x00ffffffffffffffu};
+    for (int which = 0; which < 2; which++) {
+        iam_map *map = create_ready_to_build(poor[which], 20000);
+        EXPECT(build_index(map, written, 20000));
+        harness_validate(map);
+        iam_map_destroy(map);
+        for (size_t twin = 1; twin < 20000; twin += 1777) {
+            int64_t before = written[twin];
+            written[twin] = written[0];
+            map = create_ready_to_build(poor[which], 20000);
+            EXPECT(!build_index(map, written, 20000));
+            iam_map_destroy(map);
+            written[twin] = before;
+        }
+    }
+    /* One key less than pays; more than the table was made for. */
+    iam_map *map = create_ready_to_build(0, BUILD_KEYS_LEAST);
+    EXPECT(!build_index(map, written, BUILD_KEYS_LEAST - 1));
+    EXPECT(!build_index(map, written, growth_limit(&map->hash) + 1));
+    EXPECT(iam_map_count(map) == 0 && build_index(map, written, BUILD_KEYS_LEAST));
+    iam_map_destroy(map);
+}
+
+/* Where it cannot be built at one go it is built the general way, with the same keys in the same rows. */
+static void test_building_that_gives_up(void)
+{
+    enum { COUNT = 20000 };
+    typedef struct way {
+        uint64_t hash_and, capacity, row_items;
+        bool ranges;
+        size_t block_most;
+    } way;
+    const way ways[] = {
+        {0, 0, 1, true, SIZE_MAX},                     /* rows too small to deal the keys into */
+        {0xff000000000000ffu, 0, ROW, true, SIZE_MAX}, /* hashes so poor that a part would overflow */
+        {0, 100, ROW, true, SIZE_MAX},                 /* keys, buckets and rows begin in blocks */
+        {0, 0, ROW, false, SIZE_MAX},                  /* all of them in one block each, no range */
+        {0, 0, 1, true, 128 << 10},                    /* no memory to deal the keys into */
+        {0, COUNT / 2, ROW, true, SIZE_MAX},           /* too little of everything was reserved */
+    };
+    for (size_t i = 0; i < COUNT; i++) {
+        written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+        for (int item = 0; item < ROW; item++)
+            values[i][item] = (double)i + item;
+    }
+    for (size_t which = 0; which < sizeof ways / sizeof *ways; which++) {
+        const way *how = &ways[which];
+        failing memory;
+        iam_options options = {.row_items = how->row_items, .kind = IAM_FLOAT64, .index = IAM_INDEX_HASH, .seed = 8};
+        options.allocator = failing_allocator(&memory);
+        options.hash_and = how->hash_and;
+        options.capacity = how->capacity;
+        atomic_store(&memory.refuses_ranges, !how->ranges);
+        iam_map *map;
+        EXPECT(iam_map_create(&options, &map) == IAM_OK);
+        atomic_store(&memory.block_most, how->block_most);
+        EXPECT(iam_map_update_many(map, written, COUNT, values, sizeof values[0], IAM_SET) == IAM_OK);
+        EXPECT(iam_map_count(map) == COUNT);
+        harness_validate(map);
+        for (size_t i = 0; i < COUNT; i++) {
+            uint32_t number;
+            const double *row = iam_map_find(map, written[i], &number);
+            EXPECT(row != NULL && memcmp(row, values[i], how->row_items * sizeof *row) == 0 && number == i);
+        }
+        iam_map_destroy(map);
+        EXPECT(atomic_load(&memory.alive) == 0);
+    }
 }
 
 /* Every addition counts, in empty maps and full ones, by batches of a few keys and of many. */
@@ -319,7 +517,12 @@ static void test_empty_batches_change_nothing(void)
 int main(void)
 {
     RUN(test_reads_of_every_size);
+    RUN(test_large_results_are_streamed);
+    RUN(test_mask_of_required_keys);
+    RUN(test_holes_in_pages);
     RUN(test_building_at_one_go);
+    RUN(test_what_is_built_at_one_go);
+    RUN(test_building_that_gives_up);
     RUN(test_duplicates_count_in_order);
     RUN(test_add_at_outside_the_row_adds_nothing);
     RUN(test_ensure_tells_what_it_made);

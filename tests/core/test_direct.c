@@ -459,6 +459,33 @@ static void test_blocks_keep_pages_for_as_long_as_they_live(void)
     room_end(&r);
 }
 
+/* However far apart its pages were, a write moves the directory's ends over 64 pages at most, and few writes catch up.
+ */
+static void test_ends_move_by_small_steps(void)
+{
+    for (int side = 0; side < 2; side++) {
+        enum { GAP = 1000 };
+        room r;
+        room_begin(&r, 64, IAM_INDEX_DIRECT, true);
+        put(&r, 0);
+        put(&r, GAP * 128);
+        EXPECT(r.map->direct.page_span == GAP + 1);
+        take_away(&r, side ? GAP * 128 : 0);
+        uint64_t span = r.map->direct.page_span;
+        int writes = 0;
+        EXPECT(span < GAP && span >= GAP + 1 - 2 * 64);
+        for (; r.map->direct.page_span > 1; writes++) {
+            put(&r, side ? 0 : GAP * 128);
+            EXPECT(r.map->direct.page_span < span && r.map->direct.page_span + 64 >= span);
+            span = r.map->direct.page_span;
+            harness_validate(r.map);
+        }
+        EXPECT(writes >= GAP / 64 - 2 && writes <= GAP / 64 + 1);
+        expect_there(&r, side ? 0 : GAP * 128);
+        room_end(&r);
+    }
+}
+
 /* ---- Refusals ---------------------------------------------------------------------------------------------------- */
 
 static void test_too_sparse_changes_nothing(void)
@@ -501,6 +528,60 @@ static void test_whatever_it_holds_can_be_copied(void)
     room_end(&r);
 }
 
+/* Rows so large that each has a page, and keys at both ends of all there are: 2^64 pages. */
+static void test_all_pages_there_could_be(void)
+{
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index += IAM_INDEX_DIRECT) {
+        room r;
+        room_begin(&r, 8192, (iam_index)index, true);
+        EXPECT(r.map->direct.page_log2 == 0);
+        const int64_t ends[] = {INT64_MIN, INT64_MAX};
+        iam_status expected = index == IAM_INDEX_DIRECT ? IAM_TOO_SPARSE : IAM_OK;
+        EXPECT(iam_map_update_many(r.map, ends, 2, r.row, 0, IAM_SET) == expected);
+        EXPECT(iam_map_count(r.map) == (expected == IAM_OK ? 2 : 0) && iam_map_clear(r.map) == IAM_OK);
+        put(&r, INT64_MIN);
+        EXPECT(direct_bytes_with(&r.map->direct, r.map->rows, INT64_MAX) == UINT64_MAX);
+        EXPECT(try_put(&r, INT64_MAX) == expected);
+        expect_there(&r, INT64_MIN);
+        room_end(&r);
+    }
+}
+
+/* The last page that has row numbers, and one more: told by index = DIRECT, and reason for AUTO to leave. */
+static void test_more_pages_than_row_numbers(void)
+{
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index += IAM_INDEX_DIRECT) {
+        room r;
+        room_begin(&r, 64, (iam_index)index, true);
+        for (int64_t key = 0; key < 200; key++)
+            put(&r, key);
+        uint64_t id_count = r.map->direct.id_count;
+        r.map->direct.id_count = ((uint64_t)IAM_ROWS_MAX + 1) >> r.map->direct.page_log2; /* one more does not fit */
+        iam_status status = try_put(&r, -300); /* out of line: looked for in the directory */
+        r.map->direct.id_count = id_count;
+        EXPECT(status == (index == IAM_INDEX_DIRECT ? IAM_TOO_MANY_ROWS : IAM_OK));
+        EXPECT((r.map->state == MAP_DIRECT) == (index == IAM_INDEX_DIRECT));
+        for (int64_t key = 0; key < 200; key++)
+            expect_there(&r, key);
+        put(&r, -301);
+        room_end(&r);
+    }
+}
+
+/* A directory cannot span more than its ring holds: asked for directly, as no rule of the map lets it come to that. */
+static void test_a_page_too_far(void)
+{
+    room r;
+    room_begin(&r, 64, IAM_INDEX_DIRECT, true);
+    put(&r, 0);
+    direct before = r.map->direct;
+    EXPECT(direct_may_span((1 << 28) - 1024) && !direct_may_span((1 << 28) - 1023));
+    EXPECT(direct_add_page(&r.map->direct, r.map->rows, ((int64_t)1 << 28) * 128, SEGMENTS_AHEAD) == IAM_NO_MEMORY);
+    EXPECT(memcmp(&before, &r.map->direct, sizeof before) == 0);
+    EXPECT(direct_image_entries(0) == 64 && direct_image_entries(64) == 64 && direct_image_entries(65) == 128);
+    room_end(&r);
+}
+
 int main(void)
 {
     RUN(test_keys_of_every_sign);
@@ -516,6 +597,10 @@ int main(void)
     RUN(test_a_key_comes_back_to_its_held_row);
     RUN(test_window_with_views);
     RUN(test_blocks_keep_pages_for_as_long_as_they_live);
+    RUN(test_ends_move_by_small_steps);
+    RUN(test_all_pages_there_could_be);
+    RUN(test_more_pages_than_row_numbers);
+    RUN(test_a_page_too_far);
     RUN(test_too_sparse_changes_nothing);
     RUN(test_whatever_it_holds_can_be_copied);
     return harness_end();

@@ -343,6 +343,327 @@ static void test_lying_headers(void)
     EXPECT(accepted > 0);
 }
 
+/* One number of the header changed, everything else as it was: why the image is refused, or that it is not. */
+typedef struct header_lie {
+    size_t offset;
+    uint64_t value;
+    const char *reason; /* NULL: accepted, if all else fits */
+} header_lie;
+
+#define FIELD(name) offsetof(image_header, name)
+#define AXIS(i) (offsetof(image_header, axes) + (i) * sizeof(uint64_t))
+
+static void expect_refused(const image_bytes *image, const header_lie *told)
+{
+    iam_mapping mapping = image_copy(image->bytes, image->count);
+    image_header *header = mapping.bytes;
+    bool narrow = told->offset >= FIELD(kind) && told->offset <= FIELD(axis_count);
+    memcpy((char *)mapping.bytes + told->offset, &told->value, narrow ? 4 : 8);
+    header->checksum = image_header_checksum(header);
+    char reason[256] = "";
+    iam_about about;
+    iam_map *map = NULL;
+    iam_status status = iam_image_open(&mapping, 1, &map, &about, reason, sizeof reason);
+    if (status != IAM_DAMAGED || strstr(reason, told->reason) == NULL) {
+        fprintf(stderr, "field at %zu = %llu: expected \"%s\", got status %d, \"%s\"\n", told->offset,
+                (unsigned long long)told->value, told->reason, status, reason);
+        EXPECT(false);
+    }
+    free(mapping.bytes);
+}
+
+static void test_each_lie_is_called_by_its_name(void)
+{
+    const header_lie both[] = {
+        {FIELD(kind), IAM_KIND_COUNT, "unknown kind"},
+        {FIELD(kind), IAM_FLOAT32, "bytes, their shape says"},
+        {FIELD(axis_count), 0, "0 axes"},
+        {FIELD(axis_count), IAM_IMAGE_AXES + 1, "65 axes"},
+        {FIELD(axis_count), 2, "axis 1 of its rows has length 0"},
+        {AXIS(0), 0, "axis 0 of its rows has length 0"},
+        {AXIS(0), 2, "bytes, their shape says 16"},
+        {AXIS(0), (uint64_t)1 << 31, "axis 0"},
+        {AXIS(0), ((uint64_t)1 << 31) - 1, "bytes, their shape says"},
+        {AXIS(1), 1, "axis 1 of its rows has length 1"},
+        {AXIS(63), 1, "axis 63"},
+        {FIELD(row_count), (uint64_t)IAM_ROWS_MAX + 1, "rows"},
+        {FIELD(index), IAM_INDEX_AUTO, "unknown kind, 0"},
+        {FIELD(index), IAM_INDEX_DIRECT + 1, "unknown kind, 3"},
+        {FIELD(index_asked), IAM_INDEX_DIRECT + 1, "unknown kind"},
+        {FIELD(zeros), 1, "where version 1 has nothing"},
+        {FIELD(checksum) - 8, 1, "where version 1 has nothing"},
+        {FIELD(file_bytes), 4096, "sections are not where"},
+        {FIELD(sections), 8192, "sections are not where"},
+    };
+    const header_lie hashed[] = {
+        {FIELD(page_log2), 1, "both indexes"},
+        {FIELD(page_low), 1, "both indexes"},
+        {FIELD(page_span), 1, "both indexes"},
+        {FIELD(page_count), 1, "both indexes"},
+        {FIELD(linear), 1, "both indexes"},
+        {FIELD(index_asked), IAM_INDEX_DIRECT, "both indexes"},
+        {FIELD(row_count), 201, "201 rows for 200 keys"},
+        {FIELD(key_count), 199, "200 rows for 199 keys"},
+        {FIELD(bucket_count), 0, "0 buckets"},
+        {FIELD(bucket_count), (uint64_t)IAM_ROWS_MAX + 1, "buckets"},
+        {FIELD(overflow_count), (uint64_t)IAM_ROWS_MAX + 1, "overflow buckets"},
+        {FIELD(bucket_count), 100, "sections are not where"},
+    };
+    const header_lie paged[] = {
+        {FIELD(seed), 1, "both indexes"},
+        {FIELD(bucket_count), 1, "both indexes"},
+        {FIELD(overflow_count), 1, "both indexes"},
+        {FIELD(index_asked), IAM_INDEX_HASH, "both indexes"},
+        {FIELD(page_log2), DIRECT_PAGE_LOG2_MAX + 1, "keys in"},
+        {FIELD(page_log2), 7, "keys in"},
+        {FIELD(linear), 2, "keys in"},
+        {FIELD(linear), 1, "its directory spans"},
+        {FIELD(page_count), 1, "keys in"},
+        {FIELD(key_count), 1 << 20, "keys in"},
+        {FIELD(row_count), 256, "keys in"},
+        {FIELD(page_span), 1, "its directory spans"},
+        {FIELD(page_span), (uint64_t)1 << 28, "its directory spans"},
+        {FIELD(page_low), UINT64_MAX, "its directory spans"},
+        {FIELD(page_low), (UINT64_MAX >> 8) + 1, "its directory spans"},
+        {FIELD(page_low), (UINT64_MAX >> 8), "its directory spans"}, /* and the span goes beyond the last */
+    };
+    for (int dense = 0; dense < 2; dense++) {
+        iam_map *map = nth_map(dense ? 5 : 2);
+        image_bytes image = saved(map, 1 << 20);
+        for (size_t i = 0; i < sizeof both / sizeof *both; i++)
+            expect_refused(&image, &both[i]);
+        for (size_t i = 0; i < sizeof hashed / sizeof *hashed && !dense; i++)
+            expect_refused(&image, &hashed[i]);
+        for (size_t i = 0; i < sizeof paged / sizeof *paged && dense; i++)
+            expect_refused(&image, &paged[i]);
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+    /* An empty one of either index has nothing at all. */
+    const header_lie empty_hash = {FIELD(bucket_count), 1, "1 buckets and 0 overflow buckets for 0 keys"};
+    const header_lie empty_overflow = {FIELD(overflow_count), 1, "0 buckets and 1 overflow buckets for 0 keys"};
+    const header_lie empty_direct[] = {{FIELD(page_span), 1, "its directory spans"},
+                                       {FIELD(page_low), 1, "its directory spans"},
+                                       {FIELD(linear), 1, "its directory spans"}};
+    iam_map *map = nth_map(1);
+    image_bytes image = saved(map, 1 << 20);
+    expect_refused(&image, &empty_hash);
+    expect_refused(&image, &empty_overflow);
+    free(image.bytes);
+    iam_map_destroy(map);
+    map = nth_map(0);
+    image = saved(map, 1 << 20);
+    for (int i = 0; i < 3; i++)
+        expect_refused(&image, &empty_direct[i]);
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+/* Axes whose product is too large, or just not; 64 of them. */
+static void test_shapes_of_rows(void)
+{
+    iam_map *map = new_map(IAM_INDEX_HASH, 6, IAM_UINT8);
+    image_bytes image = saved(map, 1 << 20);
+    image_header *header = (image_header *)(void *)image.bytes;
+    header->axis_count = IAM_IMAGE_AXES;
+    for (int axis = 0; axis < IAM_IMAGE_AXES; axis++)
+        header->axes[axis] = 1;
+    header->axes[0] = 2, header->axes[63] = 3;
+    image_seal(image.bytes);
+    bool sound;
+    EXPECT(image_try(image.bytes, image.count, &sound) && sound);
+    header->axes[62] = (uint64_t)1 << 30;
+    image_seal(image.bytes);
+    const header_lie too_many = {FIELD(seed), 5, "too many items"};
+    expect_refused(&image, &too_many);
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+/* A bool that is neither 0 nor 1 is found by those who ask. */
+static void test_bools(void)
+{
+    iam_map *map = new_map(IAM_INDEX_HASH, 5, IAM_BOOL);
+    for (int64_t key = 0; key < 100; key++) {
+        const uint8_t row[5] = {1, 0, 1, 0, key % 2 == 0};
+        EXPECT(iam_map_put(map, key, row) == IAM_OK);
+    }
+    image_bytes image = saved(map, 1 << 20);
+    bool sound;
+    EXPECT(image_try(image.bytes, image.count, &sound) && sound);
+    const image_header *header = (const image_header *)(const void *)image.bytes;
+    const uint64_t places[] = {0, 254, 499};
+    for (int i = 0; i < 3; i++) {
+        char *item = image.bytes + header->sections[IMAGE_ROWS].offset + places[i], before = *item;
+        *item = 2;
+        image_seal(image.bytes);
+        iam_map *back = opened(image);
+        char reason[256] = "", expected[64];
+        snprintf(expected, sizeof expected, "row %d has a bool that is 2", (int)places[i] / 5);
+        EXPECT(iam_image_verify(back, reason, sizeof reason) == IAM_DAMAGED && strcmp(reason, expected) == 0);
+        iam_map_destroy(back);
+        *item = before;
+    }
+    free(image.bytes);
+    iam_map_destroy(map);
+    map = new_map(IAM_INDEX_HASH, 5, IAM_BOOL); /* no rows at all */
+    image = saved(map, 1 << 20);
+    EXPECT(image_try(image.bytes, image.count, &sound) && sound);
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+static void test_info_says_what_is_there(void)
+{
+    for (int which = 0; which < MAPS; which++) {
+        iam_map *map = nth_map(which);
+        image_bytes image = saved(map, 1 << 20);
+        iam_image_info info;
+        iam_image_info_read(image.bytes, &info);
+        iam_map *back = opened(image);
+        iam_stats stats;
+        iam_map_stats(back, &stats);
+        bool hash = stats.index == IAM_INDEX_HASH;
+        uint64_t row_count = hash ? stats.count : stats.page_count * (stats.count > 0 ? stats.page_rows : 0);
+        EXPECT(info.version == 1 && info.file_bytes == image.count);
+        EXPECT(info.bytes_rows == row_count * 24 && info.bytes_keys == (hash ? stats.count * 8 : 0));
+        EXPECT(info.bytes_presence == (row_count + 63) / 64 * 8);
+        EXPECT(info.bytes_buckets == stats.bucket_count * 128 && info.bytes_overflow == stats.overflow_count * 128);
+        EXPECT((info.bytes_directory > 0) == (!hash && stats.count > 0));
+        EXPECT(info.bytes_directory % 8 == 0 && info.bytes_directory <= 4 * 64 * (stats.page_count + 1) * 16);
+        uint64_t blocks = image_block_count((const image_header *)(const void *)image.bytes);
+        EXPECT(info.bytes_checksums == (blocks + 1) * 8);
+        EXPECT(image.count + IMAGE_BLOCK_BYTES >= 4096 + blocks * IMAGE_BLOCK_BYTES + info.bytes_checksums);
+        iam_map_destroy(back);
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+}
+
+/* Preparing goes in steps of 65,536 keys, between which the caller may think better of it. */
+static void test_preparing_in_steps(void)
+{
+    const iam_about about = {.axis_count = 1, .axes = {1}};
+    for (int kind = 0; kind < 3; kind++) {
+        enum { COUNT = 65536 * 2 + 40 };
+        iam_map *map = new_map(kind == 0 ? IAM_INDEX_HASH : IAM_INDEX_AUTO, 1, IAM_UINT8);
+        for (int64_t i = 0; i < COUNT; i++) {
+            const uint8_t row = (uint8_t)i;
+            /* Dense; and side by side but with a page for every second key, which no directory pays for. */
+            EXPECT(iam_map_put(map, kind == 2 && i < 1000 ? i * 8192 : i - (kind == 2) * ((int64_t)1 << 40), &row) ==
+                   IAM_OK);
+        }
+        for (int steps_least = 0; steps_least < 9; steps_least++) { /* given up after so many steps */
+            iam_save *save = NULL;
+            EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
+            bool ready = false;
+            int steps = 0;
+            for (; steps < steps_least && !ready; steps++)
+                EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+            EXPECT(!ready || steps >= 3);
+            iam_save_end(save);
+        }
+        image_bytes image = saved(map, 1 << 20);
+        bool sound;
+        EXPECT(image_try(image.bytes, image.count, &sound) && sound);
+        iam_map *back = opened(image);
+        expect_same(map, back);
+        EXPECT(iam_map_index(back) == (kind == 1 ? IAM_INDEX_DIRECT : IAM_INDEX_HASH));
+        iam_map_destroy(back);
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+}
+
+/* Pages side by side for so few keys each that the directory pays and the pages do not: hash after all. */
+static void test_pages_that_do_not_pay(void)
+{
+    iam_map *map = new_map(IAM_INDEX_AUTO, 3, IAM_FLOAT64);
+    for (int64_t i = 0; i < 300; i++)
+        put(map, i * 256, (double)i);
+    EXPECT(iam_map_index(map) == IAM_INDEX_HASH);
+    image_bytes image = saved(map, 1 << 20);
+    iam_map *back = opened(image);
+    EXPECT(iam_map_index(back) == IAM_INDEX_HASH && iam_map_index_asked(back) == IAM_INDEX_AUTO);
+    expect_same(map, back);
+    iam_map_destroy(back);
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+/* Sections lie at multiples of 4096, one after the other, with no more between them than that asks for. */
+static void test_layout(void)
+{
+    for (int which = 0; which < MAPS; which++) {
+        iam_map *map = nth_map(which);
+        image_bytes image = saved(map, 1 << 20);
+        const image_header *header = (const image_header *)(const void *)image.bytes;
+        uint64_t end = 4096;
+        for (int part = 0; part < IMAGE_PART_COUNT; part++) {
+            const image_section *where = &header->sections[part];
+            EXPECT(where->offset == (end + 4095) / 4096 * 4096);
+            for (uint64_t at = end; at < where->offset; at++)
+                EXPECT(image.bytes[at] == 0);
+            end = where->offset + where->bytes;
+        }
+        uint64_t blocks = (header->sections[IMAGE_CHECKSUMS].offset - 4096 + 65535) / 65536;
+        EXPECT(end == image.count && header->sections[IMAGE_CHECKSUMS].bytes == (blocks + 1) * 8);
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+}
+
+/* A page id at its limit is followed, one beyond is not. */
+static void test_limits_of_a_directory(void)
+{
+    iam_map *map = nth_map(5);
+    image_bytes image = saved(map, 1 << 20);
+    const image_header *header = (const image_header *)(const void *)image.bytes;
+    uint32_t *ring = (uint32_t *)(void *)(image.bytes + header->sections[IMAGE_DIRECTORY].offset);
+    uint64_t entries = header->sections[IMAGE_DIRECTORY].bytes / sizeof *ring, page = header->page_low;
+    for (uint64_t told = 0; told <= header->page_count + 2; told++) {
+        uint32_t *entry = &ring[page & (entries - 1)], before = *entry;
+        *entry = (uint32_t)told;
+        image_seal(image.bytes);
+        iam_map *back = opened(image);
+        int64_t key = (int64_t)((page << header->page_log2) ^ (uint64_t)1 << 63);
+        uint32_t number = direct_number(&back->direct, key);
+        EXPECT((number != IAM_ROW_NONE) == (told >= 1 && told <= header->page_count));
+        EXPECT(number == IAM_ROW_NONE || number == (told - 1) << header->page_log2);
+        iam_map_find(back, key, NULL);
+        iam_map_destroy(back);
+        *entry = before;
+    }
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+/* A link and a row number at their limits are followed, one beyond is not, whatever the file says. */
+static void test_limits_of_trust(void)
+{
+    iam_map *map = nth_map(2);
+    image_bytes image = saved(map, 1 << 20);
+    const image_header *header = (const image_header *)(const void *)image.bytes;
+    bucket *homes = (bucket *)(void *)(image.bytes + header->sections[IMAGE_BUCKETS].offset);
+    for (uint64_t lie = header->row_count - 1; lie <= header->row_count + 1; lie++) {
+        int64_t key = homes[0].key[0];
+        uint32_t before = bucket_row(&homes[0], 0), number;
+        *bucket_row_place(&homes[0], 0) = (uint32_t)lie;
+        image_seal(image.bytes);
+        iam_map *back = opened(image);
+        uint8_t found;
+        int64_t many;
+        iam_map_contains_many(back, &key, 1, &found);
+        iam_map_index_many(back, &key, 1, &many);
+        EXPECT((iam_map_find(back, key, &number) != NULL) == (lie < header->row_count));
+        EXPECT(found == (lie < header->row_count) && many == (found ? (int64_t)lie : -1));
+        iam_map_destroy(back);
+        *bucket_row_place(&homes[0], 0) = before;
+    }
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
 /* Anything anywhere, all checksums right: opened, read and verified without harm, and never taken for sound unless only
  * rows were changed. */
 static void test_lies_under_right_checksums(void)
@@ -486,6 +807,15 @@ int main(void)
     RUN(test_every_byte_flipped);
     RUN(test_every_truncation);
     RUN(test_lying_headers);
+    RUN(test_each_lie_is_called_by_its_name);
+    RUN(test_shapes_of_rows);
+    RUN(test_bools);
+    RUN(test_info_says_what_is_there);
+    RUN(test_preparing_in_steps);
+    RUN(test_pages_that_do_not_pay);
+    RUN(test_layout);
+    RUN(test_limits_of_a_directory);
+    RUN(test_limits_of_trust);
     RUN(test_lies_under_right_checksums);
     RUN(test_cycles_end);
     RUN(test_other_machines_and_versions);

@@ -150,6 +150,41 @@ static void s2_range_larger_than_it_is(iam_map *map)
     POKE(array->item_count_max, array->low_count + array->range_bytes / array->item_bytes + 1);
 }
 
+static void s2_fewer_items_than_blocks(iam_map *map)
+{
+    POKE(map->rows->row_store.item_count, map->rows->row_store.low_count - 1);
+}
+
+static void s2_holds(iam_map *map)
+{
+    POKE(map->rows->hold_store.item_count, map->rows->hold_store.item_count_max + 1);
+}
+
+static void s2_keys(iam_map *map)
+{
+    POKE(map->rows->key_store.item_count, map->rows->key_store.item_count_max + 1);
+}
+
+static void s2_buckets(iam_map *map)
+{
+    POKE(map->hash.buckets.item_count, map->hash.buckets.item_count_max + 1);
+}
+
+static void s2_overflow(iam_map *map)
+{
+    POKE(map->hash.overflow.item_count, map->hash.overflow.item_count_max + 1);
+}
+
+static void s2_page_ids(iam_map *map)
+{
+    POKE(map->direct.page_of.item_count, map->direct.page_of.item_count_max + 1);
+}
+
+static void s1_block_of_no_memory(iam_map *map)
+{
+    POKE(map->rows->row_store.low[0], 0);
+}
+
 static void b1_unused_slot_has_a_tag(iam_map *map)
 {
     bucket *home = home_with(map, false);
@@ -242,6 +277,28 @@ static void t3_miscounted(iam_map *map)
     POKE(map->hash.key_count, map->hash.key_count + 1);
 }
 
+static void t2_free_list_leaves_the_pool(iam_map *map)
+{
+    bucket *first = table_overflow_at(&map->hash, map->hash.overflow_free);
+    POKE(first->overflow, map->hash.overflow_top + 1);
+}
+
+static void t2_chain_lost(iam_map *map)
+{
+    POKE(home_with(map, true)->overflow, BUCKET_NONE); /* its keys are in no chain, its overflow bucket in no list */
+}
+
+static void t4_keys_without_buckets(iam_map *map)
+{
+    POKE(map->hash.bucket_count, 0);
+    POKE(map->hash.level, 0);
+}
+
+static void t4_level_twice_as_high(iam_map *map)
+{
+    POKE(map->hash.level, map->hash.level * 2);
+}
+
 static void t4_no_power_of_two(iam_map *map)
 {
     POKE(map->hash.level, map->hash.level - 1);
@@ -272,6 +329,31 @@ static void r1_presence_of_a_free_row(iam_map *map)
 static void r1_bound_too_low(iam_map *map)
 {
     POKE(map->rows->last_bound, rows_last(map->rows, UINT64_MAX) - 500);
+}
+
+static void r1_one_present_too_many(iam_map *map)
+{
+    POKE(map->rows->live_count, map->rows->live_count + 1);
+}
+
+static void r1_bound_just_too_low(iam_map *map)
+{
+    POKE(map->rows->last_bound, rows_last(map->rows, UINT64_MAX));
+}
+
+static void r2_row_never_used(iam_map *map)
+{
+    POKE(map->rows->free_head, (uint32_t)map->rows->used_count);
+}
+
+static void r2_one_too_few(iam_map *map)
+{
+    POKE(map->rows->free_count, map->rows->free_count - 1);
+}
+
+static void r2_deferred_row_is_present(iam_map *map)
+{
+    POKE(map->rows->deferred_head, number_of(map, STRIDE));
 }
 
 static void r2_free_row_is_present(iam_map *map)
@@ -329,6 +411,33 @@ static void d1_miscounted(iam_map *map)
 static void d1_free_id_lost(iam_map *map)
 {
     POKE(map->direct.id_free, 0);
+}
+
+static void d1_one_page_too_few(iam_map *map)
+{
+    POKE(map->direct.page_count, map->direct.page_count - 1);
+}
+
+static void d1_free_ids_go_in_circles(iam_map *map)
+{
+    uint64_t *next = segments_at(&map->direct.page_of, map->direct.id_free - 1);
+    POKE(*next, map->direct.id_free);
+}
+
+static void d1_free_id_never_used(iam_map *map)
+{
+    POKE(map->direct.id_free, map->direct.id_count + 1);
+}
+
+static void d1_used_id_is_free(iam_map *map)
+{
+    uint64_t *next = segments_at(&map->direct.page_of, map->direct.id_free - 1);
+    POKE(*next, 1);
+}
+
+static void d1_deferred_id_is_used(iam_map *map)
+{
+    POKE(map->direct.id_deferred, 2);
 }
 
 static void d2_row_in_a_free_page(iam_map *map)
@@ -409,6 +518,13 @@ static const struct {
     {"S2", make_hash, s2_more_items_than_memory},
     {"S2", make_hash, s2_beyond_the_range},
     {"S2", make_hash, s2_range_larger_than_it_is},
+    {"S1", make_hash, s1_block_of_no_memory},
+    {"S2", make_hash, s2_fewer_items_than_blocks},
+    {"S2", make_hash, s2_holds},
+    {"S2", make_hash, s2_keys},
+    {"S2", make_hash, s2_buckets},
+    {"S2", make_hash, s2_overflow},
+    {"S2", make_direct, s2_page_ids},
     {"B1", make_hash, b1_unused_slot_has_a_tag},
     {"B1", make_hash, b1_tag_of_another_key},
     {"B1", make_hash, b1_tag_is_zero},
@@ -423,14 +539,23 @@ static const struct {
     {"T2", make_hash, t2_free_list_lost},
     {"T2", make_hash, t2_free_list_goes_in_circles},
     {"T2", make_hash, t2_link_out_of_the_pool},
+    {"T2", make_hash, t2_free_list_leaves_the_pool},
+    {"T2", make_hash, t2_chain_lost},
     {"T3", make_hash, t3_miscounted},
+    {"T4", make_hash, t4_keys_without_buckets},
+    {"T4", make_hash, t4_level_twice_as_high},
     {"T4", make_hash, t4_no_power_of_two},
     {"T4", make_hash, t4_level_too_low},
     {"T4", make_hash, t4_buckets_without_memory},
     {"R1", make_hash, r1_miscounted},
     {"R1", make_hash, r1_presence_of_a_free_row},
     {"R1", make_hash, r1_bound_too_low},
+    {"R1", make_hash, r1_one_present_too_many},
+    {"R1", make_hash, r1_bound_just_too_low},
     {"R1", make_direct, r1_miscounted},
+    {"R2", make_hash, r2_row_never_used},
+    {"R2", make_hash, r2_one_too_few},
+    {"R2", make_hash, r2_deferred_row_is_present},
     {"R2", make_hash, r2_free_row_is_present},
     {"R2", make_hash, r2_miscounted},
     {"R2", make_hash, r2_list_goes_in_circles},
@@ -441,6 +566,11 @@ static const struct {
     {"D2", make_direct, d2_page_lost},
     {"D1", make_direct, d1_miscounted},
     {"D1", make_direct, d1_free_id_lost},
+    {"D1", make_direct, d1_one_page_too_few},
+    {"D1", make_direct, d1_free_ids_go_in_circles},
+    {"D1", make_direct, d1_free_id_never_used},
+    {"D1", make_direct, d1_used_id_is_free},
+    {"D1", make_direct, d1_deferred_id_is_used},
     {"D2", make_direct, d2_row_in_a_free_page},
     {"D3", make_direct, d3_out_of_line},
     {"D3", make_linear, d3_line_begins_elsewhere},

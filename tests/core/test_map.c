@@ -1,6 +1,8 @@
 /* test_map.c: random operations on every kind of map against a reference, validated as they go. */
 #include "harness.h"
 
+#include "map.h"
+
 enum { ROW = 8 };
 
 static iam_options options_of(iam_index index, iam_switch reserve, uint64_t seed)
@@ -96,13 +98,162 @@ static void test_random_walks(void)
 
 static void test_degenerate_hashes(void)
 {
-    uint64_t masks[][2] = {{0, 0x8000000000000000u}, {0, UINT64_MAX}, {0xff, 0}, {0xff00000000000000u, 0}};
-    for (int i = 0; i < 4; i++) {
-        iam_options options = options_of(IAM_INDEX_HASH, IAM_AUTO, 1);
-        options.hash_and = masks[i][0];
-        options.hash_or = masks[i][1];
-        random_walk(options, 1, (uint64_t)i, 3000);
+    /* A bit that decides neither bucket nor tag: all zeros. The top bit alone; all ones; low bits; high bits; two tags;
+     * one bucket of the first four; every second bucket. */
+    const uint64_t masks[][2] = {
+        {(uint64_t)1 << 45, 0},   {0, 0x8000000000000000u}, {0, UINT64_MAX}, {0xff, 0},
+        {0xff00000000000000u, 0}, {0x80ffffffffffffffu, 0}, {UINT64_MAX, 3}, {~(uint64_t)1, 0}};
+    for (int shape = 0; shape < 4; shape++)
+        for (size_t i = 0; i < sizeof masks / sizeof *masks; i++)
+            for (int growth = IAM_GROWTH_STEPS; growth <= IAM_GROWTH_STOP; growth++) {
+                /* Keys that come and go; auto: those that leave the direct index for such a hash. */
+                iam_options options = options_of(shape == 2 ? IAM_INDEX_AUTO : IAM_INDEX_HASH, IAM_AUTO, 1);
+                options.hash_and = masks[i][0];
+                options.hash_or = masks[i][1];
+                options.growth = (iam_growth)growth;
+                options.pipeline = growth == IAM_GROWTH_STOP ? IAM_ON : IAM_AUTO;
+                random_walk(options, shape, (uint64_t)(shape * 10) + i, shape == 1 ? 2500 : 800);
+            }
+}
+
+static iam_map *new_map(iam_options options, failing *memory)
+{
+    options.allocator = failing_allocator(memory);
+    iam_map *map = NULL;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    return map;
+}
+
+static void put_keys(iam_map *map, int64_t first, int64_t stride, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double row[ROW] = {(double)(first + i * stride)};
+        EXPECT(iam_map_put(map, first + i * stride, row) == IAM_OK);
     }
+}
+
+/* The first `count` insertions after a reserve ask for nothing, with any index and whatever was there before. */
+static void test_reserve_is_a_promise(void)
+{
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index++)
+        for (int64_t before = 0; before <= 700; before += 350)
+            for (int64_t more = 1; more < 5000; more = more * 7 + 1) {
+                failing memory;
+                iam_map *map = new_map(options_of((iam_index)index, IAM_AUTO, 3), &memory);
+                int64_t stride = index == IAM_INDEX_HASH ? 1000003 : 1;
+                put_keys(map, 0, stride, before);
+                for (int64_t i = 0; i < before; i += 5)
+                    EXPECT(iam_map_remove(map, i * stride) == IAM_OK);
+                uint64_t count = iam_map_count(map), requests;
+                EXPECT(iam_map_reserve(map, 0) == IAM_OK && iam_map_reserve(map, count / 2) == IAM_OK);
+                EXPECT(iam_map_reserve(map, count + (uint64_t)more) == IAM_OK);
+                EXPECT(iam_map_reserve(map, count + (uint64_t)more - 1) == IAM_OK);
+                requests = iam_map_allocations(map);
+                atomic_store(&memory.until_failure, 0);
+                put_keys(map, before * stride, stride, more);
+                EXPECT(iam_map_allocations(map) == requests);
+                EXPECT(iam_map_count(map) == count + (uint64_t)more && atomic_load(&memory.refused) == 0);
+                atomic_store(&memory.until_failure, FAILING_NEVER);
+                harness_validate(map);
+                iam_map_destroy(map);
+                EXPECT(atomic_load(&memory.alive) == 0);
+            }
+}
+
+/* An emptied map is judged anew by its next batch, unless somebody looks at its rows, or there is no memory for it. */
+static void test_the_past_is_forgotten_or_not(void)
+{
+    enum { BATCH = 500 };
+    static int64_t dense[BATCH], sparse[BATCH];
+    static double rows[BATCH][ROW];
+    for (int64_t i = 0; i < BATCH; i++) {
+        dense[i] = i;
+        sparse[i] = i * ((int64_t)1 << 33);
+        rows[i][0] = (double)i;
+    }
+    for (int to_hash = 0; to_hash < 2; to_hash++)
+        for (int who = 0; who < 4; who++) {
+            failing memory;
+            iam_map *map = new_map(options_of(IAM_INDEX_AUTO, IAM_AUTO, 3), &memory);
+            const int64_t *first = to_hash ? dense : sparse, *second = to_hash ? sparse : dense;
+            EXPECT(iam_map_update_many(map, first, BATCH, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+            uint32_t number;
+            iam_view view;
+            EXPECT(iam_map_find(map, first[7], &number) != NULL && iam_view_take(map, number, &view) == IAM_OK);
+            for (int i = 0; i < BATCH; i++)
+                EXPECT(iam_map_remove(map, first[i]) == IAM_OK);
+            if (who != 1)
+                iam_view_release(&view);
+            if (who == 2)
+                iam_scans_take(map);
+            if (who == 3)
+                atomic_store(&memory.until_failure, 0), atomic_store(&memory.refuses_once, true);
+            iam_rows *old_rows = iam_map_rows(map);
+            uint64_t version = iam_map_version(map), epoch = iam_map_epoch(map);
+            EXPECT(iam_map_update_many(map, second, BATCH, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+            EXPECT(iam_map_version(map) == version + BATCH && iam_map_epoch(map) == epoch);
+            EXPECT((iam_map_rows(map) != old_rows) == (who == 0));
+            if (who == 0)
+                EXPECT(iam_map_index(map) == (to_hash ? IAM_INDEX_HASH : IAM_INDEX_DIRECT));
+            else if (!to_hash)
+                EXPECT(iam_map_index(map) == IAM_INDEX_HASH); /* there is no other way back */
+            for (int i = 0; i < BATCH; i++) {
+                const double *row = iam_map_find(map, second[i], NULL);
+                EXPECT(row != NULL && row[0] == (double)i);
+            }
+            harness_validate(map);
+            if (who == 1)
+                iam_view_release(&view);
+            if (who == 2)
+                iam_scans_release(map);
+            iam_map_destroy(map);
+            EXPECT(atomic_load(&memory.alive) == 0);
+        }
+}
+
+static void test_ensure_gives_what_is_asked_for(void)
+{
+    failing memory;
+    iam_map *map = new_map(options_of(IAM_INDEX_AUTO, IAM_AUTO, 3), &memory);
+    uint32_t number, found;
+    bool created;
+    void *row;
+    EXPECT(iam_map_ensure(map, 5, NULL, NULL, NULL) == IAM_OK && iam_map_count(map) == 1);
+    EXPECT(iam_map_ensure(map, 5, NULL, NULL, &created) == IAM_OK && !created);
+    EXPECT(iam_map_ensure(map, 6, NULL, &number, &created) == IAM_OK && created);
+    EXPECT(iam_map_ensure(map, 6, &row, &found, NULL) == IAM_OK && found == number && row == iam_map_row(map, number));
+    int64_t key = -1;
+    EXPECT(iam_map_last(map, &key, &row) && key == 6 && row == iam_map_row(map, number));
+    iam_map_destroy(map);
+}
+
+/* A copy of one key, of a map whose rows are one run, and of one with a hole: row by row the same. */
+static void test_copies(void)
+{
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_DIRECT; index++)
+        for (int64_t count = 1; count < 3000; count = count * 5 + 2)
+            for (int hole = 0; hole < 3; hole++) { /* none, at the end, in the middle */
+                failing memory;
+                iam_options options = options_of((iam_index)index, IAM_AUTO, 3);
+                options.capacity = (uint64_t)count; /* in one run */
+                iam_map *map = new_map(options, &memory), *copy = NULL;
+                int64_t stride = index == IAM_INDEX_HASH ? 77777 : 1;
+                put_keys(map, 0, stride, count);
+                if (hole > 0)
+                    EXPECT(iam_map_remove(map, (hole == 1 ? count - 1 : count / 2) * stride) == IAM_OK);
+                EXPECT(iam_map_copy(map, 9, &copy) == IAM_OK);
+                EXPECT(iam_map_count(copy) == iam_map_count(map) && iam_map_index(copy) == iam_map_index(map));
+                harness_validate(copy);
+                for (int64_t i = 0; i < count; i++) {
+                    const double *row = iam_map_find(copy, i * stride, NULL);
+                    EXPECT((row != NULL) == (iam_map_find(map, i * stride, NULL) != NULL));
+                    EXPECT(row == NULL || row[0] == (double)(i * stride));
+                }
+                EXPECT(copy->hash.secret.first != map->hash.secret.first);
+                iam_map_destroy(map);
+                iam_map_destroy(copy);
+                EXPECT(atomic_load(&memory.alive) == 0);
+            }
 }
 
 /* A view keeps its row's numbers for as long as it lives, whatever becomes of the key and of the map. */
@@ -295,6 +446,10 @@ int main(void)
 {
     RUN(test_random_walks);
     RUN(test_degenerate_hashes);
+    RUN(test_reserve_is_a_promise);
+    RUN(test_the_past_is_forgotten_or_not);
+    RUN(test_ensure_gives_what_is_asked_for);
+    RUN(test_copies);
     RUN(test_views_hold_their_row);
     RUN(test_prefetches_are_hints);
     RUN(test_churn_with_views_stays_flat);

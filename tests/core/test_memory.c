@@ -1,6 +1,7 @@
 /* test_memory.c: the n-th request for memory is refused, for every n, in every operation that asks for any, on a map in
- * every state: IAM_NO_MEMORY and the map exactly as before, nothing leaked, and the same call works afterwards. */
-#include "harness.h"
+ * every state: IAM_NO_MEMORY and the map exactly as before, nothing leaked, and the same call works afterwards. What
+ * lies below a map's allocator is refused in test_system.c. */
+#include "image_bytes.h"
 
 #include "map.h"
 
@@ -60,10 +61,54 @@ static void sparse_with_holes(iam_map *map)
         EXPECT(iam_map_remove(map, i * 1000003) == IAM_OK);
 }
 
+/* Overflow buckets in chains and free ones, rows freed and to be used again, half of a doubling behind it. */
+static void growing(iam_map *map)
+{
+    put_keys(map, 0, 1000003, 1000);
+    for (int64_t i = 0; i < 1000; i += 7)
+        EXPECT(iam_map_remove(map, i * 1000003) == IAM_OK);
+    EXPECT(map->hash.overflow_count > 0 && map->hash.bucket_count > map->hash.level + map->hash.level / 8);
+}
+
+/* Pages out of line, one of them free, a hole in the directory. */
+static void pages_out_of_line(iam_map *map)
+{
+    put_keys(map, 0, 1, 700);
+    put_keys(map, -300, 1, 50);
+    for (int64_t key = 256; key < 384; key++)
+        EXPECT(iam_map_remove(map, key) == IAM_OK);
+    EXPECT(map->state == MAP_DIRECT && !map->direct.linear && map->direct.id_free != 0);
+}
+
+static void image_of(const iam_map *map, char **bytes_out, uint64_t *byte_count_out);
+
+/* A map over the image of a small one, verified and writable: its first items are not its own. The system's allocator
+ * gave it what it has; from here on it is this one. */
+static iam_map *open_image(const iam_options *options, bool is_dense)
+{
+    iam_options plain = {.row_items = ROW, .kind = IAM_FLOAT64, .seed = 11};
+    plain.index = is_dense ? IAM_INDEX_AUTO : IAM_INDEX_HASH;
+    iam_map *source, *map = NULL;
+    EXPECT(iam_map_create(&plain, &source) == IAM_OK);
+    put_keys(source, 0, is_dense ? 1 : 1000003, 500);
+    char *bytes, reason[200];
+    uint64_t byte_count;
+    image_of(source, &bytes, &byte_count);
+    iam_map_destroy(source);
+    iam_mapping mapping = image_copy(bytes, byte_count);
+    iam_about about;
+    free(bytes);
+    EXPECT(iam_image_open(&mapping, 9, &map, &about, reason, sizeof reason) == IAM_OK);
+    EXPECT(iam_image_verify(map, reason, sizeof reason) == IAM_OK);
+    iam_image_trust(map);
+    map->options.allocator = map->memory.given = map->rows->memory.given = options->allocator;
+    return map;
+}
+
 typedef struct situation {
     const char *name;
     iam_index index;
-    void (*prepare)(iam_map *map);
+    void (*prepare)(iam_map *map); /* NULL: an opened image */
 } situation;
 
 static const situation situations[] = {
@@ -77,6 +122,10 @@ static const situation situations[] = {
     {"leaving", IAM_INDEX_AUTO, leaving},
     {"sparse", IAM_INDEX_HASH, sparse},
     {"sparse with holes", IAM_INDEX_AUTO, sparse_with_holes},
+    {"growing", IAM_INDEX_HASH, growing},
+    {"pages out of line", IAM_INDEX_AUTO, pages_out_of_line},
+    {"image, hash", IAM_INDEX_HASH, NULL},
+    {"image, direct", IAM_INDEX_AUTO, NULL},
 };
 
 /* ---- Operations -------------------------------------------------------------------------------------------------- */
@@ -204,6 +253,63 @@ static iam_status view_take(iam_map *map)
     return status;
 }
 
+/* All pages of a map in many blocks: each has holds of its own. */
+static iam_status view_each(iam_map *map)
+{
+    enum { MOST = 64 };
+    iam_view views[MOST];
+    int taken = 0;
+    iam_status status = IAM_OK;
+    uint64_t number = rows_first(map->rows, 0);
+    for (; taken < MOST && number != UINT64_MAX && status == IAM_OK; number = rows_first(map->rows, number + 20)) {
+        status = iam_view_take(map, (uint32_t)number, &views[taken]);
+        taken += status == IAM_OK;
+    }
+    while (taken > 0)
+        iam_view_release(&views[--taken]);
+    return status;
+}
+
+static const iam_about about_rows = {.axis_count = 1, .axes = {ROW}};
+
+static void image_of(const iam_map *map, char **bytes_out, uint64_t *byte_count_out)
+{
+    iam_save *save = NULL;
+    bool ready = false;
+    EXPECT(iam_save_begin(map, 777, &about_rows, &save) == IAM_OK);
+    while (!ready)
+        EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+    *byte_count_out = iam_save_bytes(save);
+    *bytes_out = malloc(*byte_count_out + IAM_SAVE_ROOM_LEAST);
+    uint64_t done = 0;
+    for (size_t more; (more = iam_save_next(save, *bytes_out + done, IAM_SAVE_ROOM_LEAST)) != 0;)
+        done += more;
+    EXPECT(done == *byte_count_out);
+    iam_save_end(save);
+}
+
+/* Refused while it prepares, and not asked for anything after that. */
+static iam_status save(iam_map *map)
+{
+    iam_save *saving = NULL;
+    bool ready = false;
+    iam_status status = iam_save_begin(map, 777, &about_rows, &saving);
+    EXPECT((saving != NULL) == (status == IAM_OK));
+    while (status == IAM_OK && !ready)
+        status = iam_save_prepare(saving, &ready);
+    EXPECT(ready == (status == IAM_OK));
+    if (ready) {
+        uint64_t done = 0;
+        char *piece = malloc(IAM_SAVE_ROOM_LEAST);
+        for (size_t more; (more = iam_save_next(saving, piece, IAM_SAVE_ROOM_LEAST)) != 0;)
+            done += more;
+        EXPECT(done == iam_save_bytes(saving));
+        free(piece);
+    }
+    iam_save_end(saving);
+    return status;
+}
+
 typedef struct operation {
     const char *name;
     iam_status (*run)(iam_map *map);
@@ -227,6 +333,80 @@ static const operation operations[] = {
     {"compact", compact, false},
     {"copy", copy, false},
     {"view_take", view_take, false},
+    {"view_each", view_each, false},
+    {"save", save, false},
+};
+
+/* Every function of the front door: the operations above in which it is refused memory, or that it asks for none (then
+ * it is called by test_the_others_ask_for_none). tests/python/test_core_tests.py holds the list against the header. */
+static const struct {
+    const char *function, *operations[5];
+} front_door[] = {
+    {"iam_spare_create", {"test_system"}},
+    {"iam_spare_destroy", {"none"}},
+    {"iam_kind_bytes", {"none"}},
+    {"iam_op_defined", {"none"}},
+    {"iam_map_create", {"test_create_with_capacity"}},
+    {"iam_map_destroy", {"none"}},
+    {"iam_map_copy", {"copy"}},
+    {"iam_map_try_lock", {"none"}},
+    {"iam_map_look", {"none"}},
+    {"iam_map_wait", {"none"}},
+    {"iam_map_unlock", {"none"}},
+    {"iam_map_count", {"none"}},
+    {"iam_map_index", {"none"}},
+    {"iam_map_index_asked", {"none"}},
+    {"iam_map_kind", {"none"}},
+    {"iam_map_bytes", {"none"}},
+    {"iam_map_allocations", {"none"}},
+    {"iam_map_version", {"none"}},
+    {"iam_map_epoch", {"none"}},
+    {"iam_map_rows", {"none"}},
+    {"iam_map_stats", {"none"}},
+    {"iam_map_validate", {"none"}},
+    {"iam_map_overlaps", {"none"}},
+    {"iam_map_find", {"none"}},
+    {"iam_map_put", {"put near", "put far"}},
+    {"iam_map_ensure", {"ensure"}},
+    {"iam_map_remove", {"none"}},
+    {"iam_map_last", {"none"}},
+    {"iam_view_take", {"view_take", "view_each"}},
+    {"iam_view_release", {"none"}},
+    {"iam_map_block_count", {"none"}},
+    {"iam_map_block", {"none"}},
+    {"iam_map_block_keys", {"none"}},
+    {"iam_blocks_take", {"none"}},
+    {"iam_blocks_release", {"none"}},
+    {"iam_map_clear", {"clear"}},
+    {"iam_map_reserve", {"reserve"}},
+    {"iam_map_compact", {"compact"}},
+    {"iam_map_walk", {"none"}},
+    {"iam_scans_take", {"none"}},
+    {"iam_scans_release", {"none"}},
+    {"iam_map_row", {"none"}},
+    {"iam_map_get_many", {"none"}},
+    {"iam_map_contains_many", {"none"}},
+    {"iam_map_index_many", {"none"}},
+    {"iam_map_update_many",
+     {"update_many few", "update_many near", "update_many scattered", "update_many huge", "update_many repeated"}},
+    {"iam_map_add_at", {"add_at"}},
+    {"iam_map_ensure_many", {"ensure_many"}},
+    {"iam_map_delete_many", {"none"}},
+    {"iam_map_pop_many", {"pop_many"}},
+    {"iam_map_export", {"none"}},
+    {"iam_save_begin", {"save"}},
+    {"iam_save_prepare", {"save"}},
+    {"iam_save_bytes", {"none"}},
+    {"iam_save_next", {"none"}},
+    {"iam_save_end", {"none"}},
+    {"iam_image_open", {"test_system"}},
+    {"iam_image_verify_blocks", {"none"}},
+    {"iam_image_verify", {"none"}},
+    {"iam_image_trust", {"none"}},
+    {"iam_image_info_read", {"none"}},
+    {"iam_map_fill", {"none"}},
+    {"iam_result_allocate", {"test_system"}},
+    {"iam_result_release", {"none"}},
 };
 
 /* ---- As before --------------------------------------------------------------------------------------------------- */
@@ -288,9 +468,19 @@ static iam_map *create(const situation *where, failing *memory, bool ranges)
     options.allocator = failing_allocator(memory);
     atomic_store(&memory->refuses_ranges, !ranges);
     iam_map *map;
+    if (where->prepare == NULL)
+        return open_image(&options, where->index != IAM_INDEX_HASH);
     EXPECT(iam_map_create(&options, &map) == IAM_OK);
     where->prepare(map);
     return map;
+}
+
+/* Blocks that the map of a situation had from elsewhere, and so gives back more than it took: an opened image. */
+static int64_t foreign_blocks(const situation *where)
+{
+    failing memory;
+    iam_map_destroy(create(where, &memory, true));
+    return atomic_load(&memory.alive);
 }
 
 /* ---- Tests ------------------------------------------------------------------------------------------------------- */
@@ -308,7 +498,7 @@ static snapshot outcome(const situation *where, const operation *what)
 
 /* Refuses the n-th request, and all after it or none. Returns how many were refused: 0 = n is beyond the last. */
 static int64_t refuse(const situation *where, const operation *what, bool ranges, bool once, int64_t n,
-                      const snapshot *after)
+                      const snapshot *after, int64_t foreign)
 {
     failing memory;
     iam_map *map = create(where, &memory, ranges);
@@ -326,7 +516,7 @@ static int64_t refuse(const situation *where, const operation *what, bool ranges
     expect_rows(map, after);
     put_keys(map, -20, 1, 20);
     iam_map_destroy(map);
-    EXPECT(atomic_load(&memory.alive) == 0);
+    EXPECT(atomic_load(&memory.alive) == foreign);
     snapshot_drop(&before);
     return refused;
 }
@@ -340,11 +530,16 @@ static void test_every_operation_in_every_state(void)
             /* What a batch of this size does differently it does in an empty hash index. */
             if (operations[what].is_huge && situations[where].index != IAM_INDEX_HASH)
                 continue;
+            bool is_image = situations[where].prepare == NULL;
             snapshot after = outcome(&situations[where], &operations[what]);
+            int64_t foreign = foreign_blocks(&situations[where]);
+            EXPECT((foreign < 0) == is_image);
             for (int how = 0; how < 3; how++) {
+                if (is_image && how == 1) /* grows in a reserved range or not at all: test_system.c */
+                    continue;
                 bool ranges = how != 1, once = how == 2;
                 int64_t n = 0;
-                while (refuse(&situations[where], &operations[what], ranges, once, n, &after) > 0) {
+                while (refuse(&situations[where], &operations[what], ranges, once, n, &after, foreign) > 0) {
                     refusals++;
                     n += operations[what].is_huge && n > 10 ? 4 : 1; /* the later requests are alike */
                     EXPECT(n < 1000);
@@ -356,6 +551,81 @@ static void test_every_operation_in_every_state(void)
     printf("   %d states, %d operations: %llu requests refused\n", SITUATIONS, OPERATIONS,
            (unsigned long long)refusals);
     EXPECT(refusals > 1500 && asking > SITUATIONS * OPERATIONS * 2);
+}
+
+static void test_every_function_is_listed(void)
+{
+    for (size_t i = 0; i < sizeof front_door / sizeof *front_door; i++)
+        for (int j = 0; j < 5 && front_door[i].operations[j] != NULL; j++) {
+            const char *name = front_door[i].operations[j];
+            bool known = strcmp(name, "none") == 0 || strncmp(name, "test_", 5) == 0;
+            for (size_t what = 0; what < sizeof operations / sizeof *operations; what++)
+                known |= strcmp(name, operations[what].name) == 0;
+            EXPECT(known);
+        }
+}
+
+/* What is not refused because it never asks: everything is refused, and all of it works. */
+static void test_the_others_ask_for_none(void)
+{
+    for (size_t where = 0; where < sizeof situations / sizeof *situations; where++) {
+        failing memory;
+        iam_map *map = create(&situations[where], &memory, true);
+        char *image, reason[200];
+        uint64_t image_bytes, fill[9], position = 0, end = UINT64_MAX;
+        image_of(map, &image, &image_bytes);
+        uint64_t count = iam_map_count(map), last = rows_last(map->rows, UINT64_MAX);
+        iam_view view = {0};
+        if (count > 0)
+            EXPECT(iam_view_take(map, (uint32_t)last, &view) == IAM_OK);
+        atomic_store(&memory.until_failure, 0);
+        EXPECT(iam_map_try_lock(map, true, 1) == IAM_OK && iam_map_look(map, true, 1) == IAM_LOCKED);
+        iam_map_wait(map, true, 1);
+        iam_map_unlock(map, true);
+        iam_stats stats;
+        iam_map_stats(map, &stats);
+        EXPECT(stats.count == count && stats.bytes == iam_map_bytes(map) && stats.index == iam_map_index(map));
+        EXPECT(iam_map_index_asked(map) == situations[where].index && iam_map_kind(map) == IAM_FLOAT64);
+        EXPECT(iam_map_allocations(map) > 0 && iam_map_rows(map) == map->rows);
+        EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_OK);
+        EXPECT(!iam_map_overlaps(map, reason, sizeof reason));
+        int64_t key;
+        void *row;
+        EXPECT(iam_map_last(map, &key, &row) == (count > 0));
+        EXPECT(count == 0 || iam_map_row(map, (uint32_t)last) == row);
+        uint64_t in_blocks = 0;
+        iam_blocks_take(map);
+        for (uint64_t at = 0; at < iam_map_block_count(map); at++) {
+            iam_block block;
+            iam_map_block(map, at, &block);
+            EXPECT(block.row_count <= HUGE);
+            iam_map_block_keys(map, &block, keys);
+            for (uint64_t bit = 0; bit < block.row_count; bit++)
+                in_blocks += block.present[bit / 8] >> (bit % 8) & 1;
+        }
+        iam_blocks_release(iam_map_rows(map));
+        EXPECT(in_blocks == count);
+        iam_scans_take(map);
+        uint64_t walked = 0, more;
+        while ((more = iam_map_walk(map, false, &position, 50, keys, NULL)) > 0)
+            walked += more;
+        while ((more = iam_map_walk(map, true, &end, 50, keys, NULL)) > 0)
+            walked += more;
+        iam_scans_release(map);
+        EXPECT(walked == 2 * count && iam_map_export(map, keys, rows_out));
+        iam_map_fill(map, fill, 9);
+        uint64_t block = 0;
+        EXPECT(iam_image_verify_blocks(image, &block, UINT64_MAX, reason, sizeof reason) == IAM_OK);
+        iam_image_info info;
+        iam_image_info_read(image, &info);
+        EXPECT(info.file_bytes == image_bytes && iam_image_verify(map, reason, sizeof reason) == IAM_OK);
+        if (count > 0)
+            iam_view_release(&view);
+        EXPECT(atomic_load(&memory.refused) == 0);
+        atomic_store(&memory.until_failure, FAILING_NEVER);
+        free(image);
+        iam_map_destroy(map);
+    }
 }
 
 static void test_create_with_capacity(void)
@@ -420,7 +690,7 @@ static void test_deletes_and_reads_need_none(void)
         harness_validate(map);
         snapshot_drop(&before);
         iam_map_destroy(map);
-        EXPECT(atomic_load(&memory.alive) == 0);
+        EXPECT(atomic_load(&memory.alive) == foreign_blocks(&situations[where]));
     }
 }
 
@@ -428,6 +698,8 @@ static void test_deletes_and_reads_need_none(void)
 static void test_impossible_reserve(void)
 {
     for (size_t where = 0; where < sizeof situations / sizeof *situations; where++) {
+        if (situations[where].prepare == NULL)
+            continue; /* an image grows in a reserved range only */
         failing memory;
         iam_map *map = create(&situations[where], &memory, false);
         snapshot before = snapshot_take(map);
@@ -447,6 +719,8 @@ static void test_impossible_reserve(void)
 int main(void)
 {
     RUN(test_every_operation_in_every_state);
+    RUN(test_every_function_is_listed);
+    RUN(test_the_others_ask_for_none);
     RUN(test_create_with_capacity);
     RUN(test_deletes_and_reads_need_none);
     RUN(test_impossible_reserve);

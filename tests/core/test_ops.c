@@ -4,6 +4,8 @@
 
 #include "ops.h"
 
+#include <math.h>
+
 /* ---- A plain reference ------------------------------------------------------------------------------------------- */
 
 static bool is_signed(iam_kind kind)
@@ -456,6 +458,59 @@ static void test_halves_round_correctly(void)
 }
 
 /* Through update_many and add_at: keys that come several times and keys that are missing, in order. */
+/* NaN on either side, in rows of eight (which have a loop of their own) and of others; likewise NaT. */
+static void test_not_a_number_stays_or_is_taken(void)
+{
+    const size_t counts[] = {8, 3};
+    for (int which = 0; which < 2; which++) {
+        size_t count = counts[which];
+        for (int side = 0; side < 3; side++) {
+            for (int op = IAM_MIN; op <= IAM_MAX; op++) {
+                double wide[8], wide_other[8];
+                float narrow[8], narrow_other[8];
+                uint16_t half[8], half_other[8];
+                for (int i = 0; i < 8; i++) {
+                    wide[i] = narrow[i] = side != 1 ? NAN : 1;
+                    wide_other[i] = narrow_other[i] = side != 0 ? NAN : 1;
+                    half[i] = side != 1 ? 0x7e01 : 0x3c00;
+                    half_other[i] = side != 0 ? 0xfe02 : 0x3c00;
+                }
+                ops_find((iam_op)op, IAM_FLOAT64)(wide, wide_other, count);
+                ops_find((iam_op)op, IAM_FLOAT32)(narrow, narrow_other, count);
+                ops_find((iam_op)op, IAM_FLOAT16)(half, half_other, count);
+                for (size_t i = 0; i < 8; i++) {
+                    bool is_nan = i < count || side != 1;
+                    EXPECT(isnan(wide[i]) == is_nan && isnan(narrow[i]) == is_nan);
+                    EXPECT(half[i] == (side != 1 ? 0x7e01 : i < count ? 0xfe02 : 0x3c00));
+                }
+            }
+            const iam_op ops[] = {IAM_MIN, IAM_MAX, IAM_ADD, IAM_SUB};
+            for (int op = 0; op < 4; op++) {
+                int64_t time[8], other[8];
+                for (int i = 0; i < 8; i++) {
+                    time[i] = side != 1 ? INT64_MIN : 7;
+                    other[i] = side != 0 ? INT64_MIN : 5;
+                }
+                ops_find(ops[op], IAM_TIMEDELTA64)(time, other, count);
+                for (size_t i = 0; i < count; i++)
+                    EXPECT(time[i] == INT64_MIN);
+                for (size_t i = count; i < 8; i++)
+                    EXPECT(time[i] == (side != 1 ? INT64_MIN : 7));
+            }
+        }
+    }
+    const int64_t results[] = {5, 7, 12, 2}; /* min, max, add, sub of 7 and 5 */
+    const iam_op ops[] = {IAM_MIN, IAM_MAX, IAM_ADD, IAM_SUB};
+    for (int op = 0; op < 4; op++) {
+        int64_t seven[8] = {7, 7, 7, 7, 7, 7, 7, 7}, five[8] = {5, 5, 5, 5, 5, 5, 5, 5};
+        ops_find(ops[op], IAM_TIMEDELTA64)(seven, five, 8);
+        EXPECT(seven[0] == results[op] && seven[7] == results[op]);
+        int64_t smaller[3] = {5, 5, 5};
+        ops_find(ops[op], IAM_TIMEDELTA64)(smaller, seven, 3);
+        EXPECT(smaller[1] != INT64_MIN);
+    }
+}
+
 static void test_through_a_map(void)
 {
     enum { KEYS = 40, COUNT = 400, ITEMS_OF_ROW = 5 };
@@ -524,6 +579,7 @@ int main(void)
     RUN(test_every_kind_and_op);
     RUN(test_every_half_survives);
     RUN(test_halves_round_correctly);
+    RUN(test_not_a_number_stays_or_is_taken);
     RUN(test_through_a_map);
     return harness_end();
 }

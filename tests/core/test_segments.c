@@ -311,13 +311,97 @@ static void test_overlaps(void)
     room_end(&r);
 }
 
+/* ---- Items that lie elsewhere -------------------------------------------------------------------------------------
+ */
+
+static void test_borrowed_items(void)
+{
+    enum { LENT = 1000 };
+    _Alignas(64) static uint64_t lent[LENT];
+    for (int ranges = 0; ranges < 2; ranges++)
+        for (uint64_t foreseen = 0; foreseen <= 1 << 20; foreseen += 1 << 20) {
+            room r;
+            room_begin(&r, 8, foreseen, ranges);
+            segments_borrow(&r.array, lent, 0);
+            EXPECT(r.array.item_count == 0 && r.array.block_count == 0 && r.array.borrowed_count == 0);
+            segments_borrow(&r.array, lent, LENT);
+            expect_valid(&r); /* nothing of its own */
+            EXPECT(r.array.item_count == LENT && segments_bytes(&r.array) == 0);
+            EXPECT(r.array.reserve_count == (foreseen > 0 ? foreseen : 2 * LENT));
+            for (uint64_t i = 0; i < LENT; i++) {
+                lent[i] = i + 1;
+                EXPECT(segments_at(&r.array, i) == &lent[i]);
+            }
+            EXPECT(segments_run_end(&r.array, 0) == LENT && segments_untouched(&r.array, 0) == 0);
+            EXPECT(segments_overlaps(&r.array, (char *)&lent[LENT - 1], (char *)&lent[LENT]));
+            EXPECT(!segments_overlaps(&r.array, (char *)&lent[LENT], (char *)&lent[LENT] + 8));
+            /* It grows in a reserved range, one item more than it has at the least, or not at all. */
+            EXPECT(segments_reserve(&r.array, &r.memory, LENT, SEGMENTS_AHEAD) && r.array.range == NULL);
+            EXPECT(segments_reserve(&r.array, &r.memory, LENT + 1, SEGMENTS_AHEAD) == ranges);
+            EXPECT((r.array.range != NULL) == ranges);
+            if (ranges) {
+                expect_valid(&r);
+                uint64_t *own = segments_at(&r.array, LENT);
+                EXPECT((own < lent || own >= lent + LENT) && *own == 0);
+                EXPECT(segments_run_end(&r.array, 0) == LENT && segments_run_end(&r.array, LENT) >= LENT + 1);
+                /* What is not its own does not go back. */
+                memset(own, 0xff, 8);
+                EXPECT(segments_give_back(&r.array, 0, r.array.item_count) % PAGE_BYTES == 0);
+                EXPECT(lent[0] == 1 && lent[LENT - 1] == LENT);
+                EXPECT(segments_reserve(&r.array, &r.memory, r.array.item_count_max, SEGMENTS_AHEAD));
+                EXPECT(r.array.item_count == r.array.item_count_max && r.array.item_count_max >= 2 * LENT);
+                EXPECT(!segments_reserve(&r.array, &r.memory, r.array.item_count_max + 1, SEGMENTS_AHEAD));
+                expect_valid(&r);
+            }
+            room_end(&r);
+        }
+}
+
+/* Commits ahead stop at the end of the range; the last items are there. */
+static void test_the_end_of_the_range(void)
+{
+    room r;
+    room_begin(&r, 64, 6000, true);
+    for (uint64_t i = 1; i <= 6000; i++)
+        reserve(&r, i, SEGMENTS_AHEAD);
+    EXPECT(r.array.item_count == 6000 && r.array.item_count_max == 6000);
+    memset(segments_at(&r.array, 5999), 1, 64);
+    /* All that was foreseen is in use: not even a range of nothing can be added. */
+    EXPECT(!segments_reserve(&r.array, &r.memory, 6001, SEGMENTS_AHEAD) && r.array.item_count == 6000);
+    EXPECT(!segments_reserve(&r.array, &r.memory, 6001, SEGMENTS_EXACT) && r.array.item_count == 6000);
+    expect_valid(&r);
+    room_end(&r);
+}
+
+/* Blocks of the allocator from 128 KiB on: what of the last one nobody asked for was never touched. */
+static void test_untouched(void)
+{
+    room r;
+    room_begin(&r, 64, 1 << 20, false);
+    EXPECT(segments_untouched(&r.array, 0) == 0);
+    reserve(&r, 1024, SEGMENTS_AHEAD);
+    EXPECT(segments_untouched(&r.array, 10) == 0); /* 64 KiB: malloc's, and small */
+    reserve(&r, 1025, SEGMENTS_AHEAD);
+    reserve(&r, 2049, SEGMENTS_AHEAD); /* blocks of 64, 64 and 128 KiB */
+    EXPECT(r.array.item_count == 4096 && r.array.low_count == 2048);
+    EXPECT(segments_untouched(&r.array, 0) == 128 << 10);
+    EXPECT(segments_untouched(&r.array, 2048) == 128 << 10);
+    EXPECT(segments_untouched(&r.array, 2049) == (128 << 10) - PAGE_BYTES);
+    EXPECT(segments_untouched(&r.array, 2048 + 64) == (128 << 10) - PAGE_BYTES);
+    EXPECT(segments_untouched(&r.array, 2048 + 65) == (128 << 10) - 2 * PAGE_BYTES);
+    EXPECT(segments_untouched(&r.array, 4096) == 0);
+    reserve(&r, 3000, SEGMENTS_EXACT); /* asked for by name: 952 items beyond low_count, 15 pages */
+    EXPECT(segments_untouched(&r.array, 10) == (128 << 10) - 15 * PAGE_BYTES);
+    room_end(&r);
+}
+
 static void test_large_results(void)
 {
     EXPECT(iam_result_allocate(0) == NULL && iam_result_allocate(SIZE_MAX) == NULL);
     const size_t sizes[] = {1, 100, 4096, 4097, 1 << 20, (2 << 20) + 1, 5 << 20};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char *block = iam_result_allocate(sizes[i]);
-        EXPECT(block != NULL && (uintptr_t)block % 64 == 0);
+        EXPECT(block != NULL && (uintptr_t)block % HUGE_BYTES == 0);
         block[0] = block[sizes[i] - 1] = 1;
         iam_result_release(block, sizes[i]);
     }
@@ -338,6 +422,9 @@ int main(void)
     RUN(test_runs_lie_side_by_side);
     RUN(test_give_back_reads_as_zeros);
     RUN(test_overlaps);
+    RUN(test_borrowed_items);
+    RUN(test_the_end_of_the_range);
+    RUN(test_untouched);
     RUN(test_large_results);
     return harness_end();
 }

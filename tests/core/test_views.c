@@ -169,10 +169,18 @@ static void test_refused_view(void)
     atomic_store(&r.state.until_failure, FAILING_NEVER);
     /* The count of views cannot run into the marks above it. */
     hold *holds = rows_hold(r.rows, number);
-    atomic_fetch_add(&holds->state, HOLD_VIEWS / 2);
-    iam_view third;
-    EXPECT(rows_view_take(r.rows, number, &third) == IAM_NO_MEMORY);
-    atomic_fetch_sub(&holds->state, HOLD_VIEWS / 2);
+    uint32_t before = atomic_load(&holds->state);
+    atomic_store(&holds->state, HOLD_VIEWS / 2 - 1);
+    iam_view third = take(&r, number);
+    EXPECT(atomic_load(&holds->state) == HOLD_VIEWS / 2);
+    for (uint32_t count = HOLD_VIEWS / 2; count <= HOLD_VIEWS / 2 + 1; count++) {
+        iam_view fourth;
+        atomic_store(&holds->state, count);
+        EXPECT(rows_view_take(r.rows, number, &fourth) == IAM_NO_MEMORY && atomic_load(&holds->state) == count);
+    }
+    atomic_store(&holds->state, before + 1);
+    iam_view_release(&third);
+    EXPECT(atomic_load(&holds->state) == before && atomic_load(&r.rows->refs) == 3);
     iam_view_release(&view);
     iam_view_release(&second);
     EXPECT(atomic_load(&r.rows->refs) == 1);

@@ -17,7 +17,11 @@
 
 #include "map.h"
 
+#ifdef INTARRAYMAP_COVERAGE /* a function each, so that a branch is counted once and not for every caller */
+#define PIPELINE_INLINE static inline
+#else
 #define PIPELINE_INLINE static inline __attribute__((always_inline))
+#endif
 /* Keys between two stages, and a ring that holds three of that (a power of two). bench/native prints the curve: flat
  * from 12 to 24. */
 #define PIPELINE_DISTANCE 16

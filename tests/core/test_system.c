@@ -1,0 +1,324 @@
+/* test_system.c: the system itself refuses: the n-th mmap, mremap or aligned_alloc fails, for every n, beneath the
+ * core's own allocator. What test_memory.c does with a map's allocator is done here with what lies below it, where
+ * images are opened, results are made and spare pages change hands. */
+#define _GNU_SOURCE
+#include "image_bytes.h"
+
+#include "spare.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if !defined(__linux__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+
+int main(void)
+{
+    printf("SKIPPED: THIS PROGRAM HAS ITS OWN MMAP, WHICH A SANITIZER NEEDS FOR ITSELF\n");
+    return 77;
+}
+
+#else
+
+/* ---- The system, which refuses when it is told to -----------------------------------------------------------------
+ */
+
+static _Atomic int64_t until_refusal = -1; /* requests that still succeed; negative: all do */
+static _Atomic int64_t refusals, asked;
+static _Atomic bool only_mremap;
+
+static bool system_grants(bool is_mremap)
+{
+    if (atomic_load(&only_mremap) && !is_mremap)
+        return true;
+    atomic_fetch_add(&asked, 1);
+    int64_t left = atomic_load(&until_refusal);
+    if (left == 0) {
+        atomic_fetch_add(&refusals, 1);
+        errno = ENOMEM;
+        return false;
+    }
+    if (left > 0)
+        atomic_store(&until_refusal, left - 1);
+    return true;
+}
+
+/* These take the place of the C library's own in this program. */
+void *mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset)
+{
+    if (!system_grants(false))
+        return MAP_FAILED;
+    return (void *)syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
+}
+
+void *mremap(void *old, size_t old_bytes, size_t new_bytes, int flags, ...)
+{
+    va_list rest;
+    va_start(rest, flags);
+    void *to = va_arg(rest, void *);
+    va_end(rest);
+    if (!system_grants(true))
+        return MAP_FAILED;
+    return (void *)syscall(SYS_mremap, old, old_bytes, new_bytes, flags, to);
+}
+
+void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    void *block = NULL;
+    return system_grants(false) && posix_memalign(&block, alignment, bytes) == 0 ? block : NULL;
+}
+
+static void refuse_from(int64_t n)
+{
+    atomic_store(&refusals, 0);
+    atomic_store(&until_refusal, n);
+}
+
+static int64_t refuse_no_more(void)
+{
+    atomic_store(&until_refusal, -1);
+    return atomic_load(&refusals);
+}
+
+/* ---- Maps ----------------------------------------------------------------------------------------------------------
+ */
+
+enum { ROW = 8, COUNT = 20000 };
+static int64_t keys[COUNT];
+static double rows[COUNT][ROW], rows_out[COUNT][ROW];
+
+static void fill(int64_t stride)
+{
+    for (int64_t i = 0; i < COUNT; i++) {
+        keys[i] = i * stride;
+        for (int item = 0; item < ROW; item++)
+            rows[i][item] = (double)(i * ROW + item);
+    }
+}
+
+static iam_status create(iam_index index, iam_spare *spare, iam_map **map_out)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = index, .seed = 5, .spare = spare};
+    return iam_map_create(&options, map_out);
+}
+
+static void expect_all(const iam_map *map)
+{
+    harness_validate(map);
+    EXPECT(iam_map_count(map) == COUNT);
+    EXPECT(iam_map_get_many(map, keys, COUNT, rows_out, NULL, 0, NULL, NULL) == IAM_OK);
+    EXPECT(memcmp(rows_out, rows, sizeof rows) == 0);
+}
+
+static void test_a_map_from_nothing(void)
+{
+    int64_t refused_in_all = 0;
+    for (int sparse = 0; sparse < 2; sparse++) {
+        fill(sparse ? 1000003 : 1);
+        for (int64_t n = 0, refused = 1; refused > 0; n++) {
+            iam_map *map = NULL;
+            refuse_from(n);
+            iam_status status = create(IAM_INDEX_AUTO, NULL, &map);
+            EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && map == NULL));
+            if (status == IAM_OK) {
+                status = iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET);
+                EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && iam_map_count(map) == 0));
+            }
+            refused = refuse_no_more();
+            EXPECT(refused > 0 || status == IAM_OK);
+            refused_in_all += refused > 0;
+            if (map != NULL) {
+                EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+                expect_all(map);
+            }
+            iam_map_destroy(map);
+        }
+    }
+    EXPECT(refused_in_all > 10);
+}
+
+/* Where no address space is to be had but blocks are, a map is made all the same. */
+static void test_one_refusal_alone_is_survived_or_told(void)
+{
+    fill(1000003);
+    int64_t survived = 0;
+    for (int64_t n = 0, refused = 1; refused > 0; n++) {
+        iam_map *map = NULL;
+        EXPECT(create(IAM_INDEX_HASH, NULL, &map) == IAM_OK);
+        refuse_from(n);
+        iam_status status = IAM_OK;
+        int64_t done = 0;
+        for (; done < COUNT && status == IAM_OK; done++) {
+            status = iam_map_put(map, keys[done], rows[done]);
+            if (atomic_load(&refusals) > 0)
+                atomic_store(&until_refusal, -1);
+        }
+        refused = refuse_no_more();
+        EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && refused > 0));
+        survived += refused > 0 && status == IAM_OK;
+        for (done -= status != IAM_OK; done < COUNT; done++)
+            EXPECT(iam_map_put(map, keys[done], rows[done]) == IAM_OK);
+        expect_all(map);
+        iam_map_destroy(map);
+    }
+    EXPECT(survived > 0);
+}
+
+/* ---- Images ---------------------------------------------------------------------------------------------------------
+ */
+
+static char *save(const iam_map *map, uint64_t *byte_count_out)
+{
+    const iam_about about = {.axis_count = 1, .axes = {ROW}};
+    iam_save *saving = NULL;
+    bool ready = false;
+    EXPECT(iam_save_begin(map, 777, &about, &saving) == IAM_OK);
+    while (!ready)
+        EXPECT(iam_save_prepare(saving, &ready) == IAM_OK);
+    *byte_count_out = iam_save_bytes(saving);
+    char *bytes = malloc(*byte_count_out + IAM_SAVE_ROOM_LEAST);
+    uint64_t done = 0;
+    for (size_t more; (more = iam_save_next(saving, bytes + done, IAM_SAVE_ROOM_LEAST)) != 0;)
+        done += more;
+    iam_save_end(saving);
+    return bytes;
+}
+
+static void test_images_are_opened_or_refused(void)
+{
+    int64_t refused_in_all = 0;
+    for (int sparse = 0; sparse < 2; sparse++) {
+        iam_map *map = NULL;
+        fill(sparse ? 1000003 : 1);
+        EXPECT(create(IAM_INDEX_AUTO, NULL, &map) == IAM_OK);
+        EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+        uint64_t byte_count;
+        char *bytes = save(map, &byte_count);
+        for (int64_t n = 0, refused = 1; refused > 0; n++) {
+            iam_mapping mapping = image_copy(bytes, byte_count);
+            iam_map *opened = NULL;
+            iam_about about;
+            char reason[200] = "";
+            int releases = image_releases;
+            refuse_from(n);
+            iam_status status = iam_image_open(&mapping, 9, &opened, &about, reason, sizeof reason);
+            refused = refuse_no_more();
+            EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && opened == NULL && refused > 0));
+            refused_in_all += status == IAM_NO_MEMORY;
+            if (status != IAM_OK) {
+                EXPECT(image_releases == releases); /* still the caller's */
+                EXPECT(iam_image_open(&mapping, 9, &opened, &about, reason, sizeof reason) == IAM_OK);
+            }
+            expect_all(opened);
+            iam_map_destroy(opened);
+            EXPECT(image_releases == releases + 1);
+        }
+        free(bytes);
+        iam_map_destroy(map);
+    }
+    EXPECT(refused_in_all > 1);
+}
+
+/* A writable opened map grows behind the file in a reserved range, and nowhere else. */
+static void test_an_opened_map_needs_a_range_to_grow(void)
+{
+    iam_map *map = NULL, *opened = NULL;
+    fill(1000003);
+    EXPECT(create(IAM_INDEX_HASH, NULL, &map) == IAM_OK);
+    EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+    uint64_t byte_count;
+    char *bytes = save(map, &byte_count), reason[200] = "";
+    iam_mapping mapping = image_copy(bytes, byte_count);
+    iam_about about;
+    EXPECT(iam_image_open(&mapping, 9, &opened, &about, reason, sizeof reason) == IAM_OK);
+    EXPECT(iam_image_verify(opened, reason, sizeof reason) == IAM_OK);
+    iam_image_trust(opened);
+    refuse_from(0);
+    EXPECT(iam_map_put(opened, -1, rows[0]) == IAM_NO_MEMORY);
+    EXPECT(refuse_no_more() > 0);
+    expect_all(opened);
+    EXPECT(iam_map_put(opened, -1, rows[0]) == IAM_OK && iam_map_remove(opened, -1) == IAM_OK);
+    expect_all(opened);
+    iam_map_destroy(opened);
+    free(bytes);
+    iam_map_destroy(map);
+}
+
+/* ---- Spare pages ----------------------------------------------------------------------------------------------------
+ */
+
+/* Pages that cannot be moved are given up, and the map is made without them, or refused. */
+static void test_spare_pages_that_do_not_move(void)
+{
+    fill(1000003);
+    for (int hole = 0; hole < 2; hole++) {
+        iam_spare *spare = iam_spare_create();
+        iam_map *map = NULL;
+        for (int round = 0; round < 2; round++) {
+            EXPECT(create(IAM_INDEX_HASH, spare, &map) == IAM_OK);
+            EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+            iam_map_destroy(map);
+        }
+        EXPECT(create(IAM_INDEX_HASH, spare, &map) == IAM_OK);
+        atomic_store(&only_mremap, !hole);
+        int64_t refused = 0;
+        if (!hole) {
+            refuse_from(0);
+            EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+            refused = refuse_no_more();
+        } else {
+            /* The n-th request and all after it: somewhere among them mremap fails and the mmap that mends it too. */
+            for (int64_t n = 0, again = 1; again > 0; n++) {
+                refuse_from(n);
+                iam_status status = iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET);
+                again = refuse_no_more();
+                EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && again > 0 && iam_map_count(map) == 0));
+                harness_validate(map);
+                refused += again;
+                EXPECT(iam_map_clear(map) == IAM_OK);
+                /* Pages to be moved in the next round. */
+                iam_map *other = NULL;
+                EXPECT(create(IAM_INDEX_HASH, spare, &other) == IAM_OK);
+                EXPECT(iam_map_update_many(other, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+                iam_map_destroy(other);
+            }
+            EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+        }
+        EXPECT(refused > 0);
+        atomic_store(&only_mremap, false);
+        expect_all(map);
+        iam_map_destroy(map);
+        iam_spare_destroy(spare);
+    }
+    iam_spare_destroy(NULL);
+}
+
+/* ---- Results --------------------------------------------------------------------------------------------------------
+ */
+
+static void test_results(void)
+{
+    const size_t bytes = 3 << 20;
+    refuse_from(0);
+    EXPECT(iam_result_allocate(bytes) == NULL);
+    EXPECT(refuse_no_more() == 1);
+    char *block = iam_result_allocate(bytes);
+    EXPECT(block != NULL && (uintptr_t)block % HUGE_BYTES == 0);
+    memset(block, 1, bytes);
+    iam_result_release(block, bytes);
+}
+
+int main(void)
+{
+    RUN(test_a_map_from_nothing);
+    RUN(test_one_refusal_alone_is_survived_or_told);
+    RUN(test_images_are_opened_or_refused);
+    RUN(test_an_opened_map_needs_a_range_to_grow);
+    RUN(test_spare_pages_that_do_not_move);
+    RUN(test_results);
+    return harness_end();
+}
+
+#endif
