@@ -36,7 +36,6 @@ from model import (
     apply,
     bits,
     build_case,
-    copy_of,
     equal,
     op_defined,
 )
@@ -58,6 +57,8 @@ RUNS = st.tuples(
 DICE = st.integers(0, 2**32 - 1)
 #: Row shapes by turns: one axis and several, one item and an odd number of bytes.
 ROW_SHAPES = [(2,), (1,), (3, 2), (5,), (2, 1, 2), (7,)]
+
+COPIES = "copy copy.copy deepcopy pickle2 pickle3 pickle4 pickle5 out-of-band | |map ror arrays fromkeys arrow".split()
 
 EXTREMES = {
     "b": [False, True],
@@ -559,12 +560,7 @@ class Machine(RuleBasedStateMachine):
             assert next(self.scan, None) is None, "clear() ends a scan"
             self.forget_scan()
 
-    @rule(
-        way=st.sampled_from(
-            "copy copy.copy deepcopy pickle2 pickle3 pickle4 pickle5 out-of-band | |map ror arrays fromkeys arrow".split()
-        ),
-        go_on=st.booleans(),
-    )
+    @rule(way=st.sampled_from(COPIES), go_on=st.booleans())
     def copies_are_the_same(self, way, go_on):
         m = self.m
         if way.startswith("pickle"):
