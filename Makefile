@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help demo test test-quick core-test checked bench bench-full bench-native bench-micro lint format types clean
+.PHONY: help demo test test-quick core-test soak checked bench bench-full bench-native bench-micro lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +21,9 @@ test-quick:  ## the C core and the Python tests, with what the last run left in 
 
 core-test:  ## the C core alone: checked, then under the sanitizers
 	@$(PYTHON) tests/run.py --quick core-checked core-asan-ubsan
+
+soak:  ## ten minutes of random operations with fresh seeds, release and checked build by turns
+	@$(PYTHON) -m tests.campaigns soak $(SOAK)
 
 lint:  ## looks of every file
 	@$(PYTHON) tests/run.py --quick lint

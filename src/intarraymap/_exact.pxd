@@ -20,8 +20,11 @@ cdef extern from *:
     #define exact_is_numpy_bool(object) PyArray_IsScalar((object), Bool)
     #define exact_is_numpy_int64(object) PyArray_IsScalar((object), Int64)
     #define exact_numpy_int64(object) PyArrayScalar_VAL((object), Int64)
+    #define exact_point(array, place) (((PyArrayObject_fields *)(array))->data = (char *)(place))
     #define exact_descr(array) ((PyObject *)PyArray_DESCR(array))
     """
+    # Where the memory of an array begins; for arrays that do not own it.
+    void exact_point(cnp.ndarray array, void *place) noexcept
     PyObject *exact_descr(cnp.ndarray array)
     bint exact_is_numpy_bool(object key)
     bint exact_is_numpy_int64(object key)
