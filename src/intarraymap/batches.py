@@ -6,6 +6,7 @@ Each method makes its arguments exact (coerce.py) and goes down to the binding i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
@@ -475,7 +476,7 @@ class Batches(Batch[D]):
         """
         self._require_op("add")
         numbers = coerce.keys_within(keys)
-        item_count = int(np.prod(self.row_shape, dtype=np.int64))
+        item_count = math.prod(self.row_shape)
         places = coerce.items(items, numbers.shape, item_count)
         exact = coerce.values(values, numbers.shape, self.dtype)
         self._add_at(numbers, places, exact)
