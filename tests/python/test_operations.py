@@ -7,7 +7,6 @@ import gc
 import inspect
 import io
 import pickle
-import sys
 import types
 
 import numpy as np
@@ -228,7 +227,7 @@ def test_copies_of_what_a_map_hands_out(things):
         "stats": m.stats,
     }[things]()
     for use in (copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))):
-        tried(lambda use=use: use(given))
+        tried(lambda use=use, given=given: use(given))
     twin = None
     try:
         reduced = object.__reduce_ex__(given, 2)
@@ -236,8 +235,8 @@ def test_copies_of_what_a_map_hands_out(things):
     except REFUSALS:
         pass
     for use in USES:
-        tried(lambda use=use: use(twin))
-    del given, twin
+        tried(lambda use=use, twin=twin: use(twin))
+    given = twin = None  # noqa: F841
     gc.collect()
     assert m._check() is None
     m[5] = 1.0
@@ -276,12 +275,6 @@ gc.disable()
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-def watched(m, name, times):
-    for _ in range(times):
-        OPERATIONS[name](m) if name not in ENDS else OPERATIONS[name](m.copy())
-    gc.collect()
-    return sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")), sys.getrefcount(m), len(os.listdir(FOLDER))
 
 TIMES = int(os.environ["TIMES"])
 wrong = []
