@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help demo test test-quick test-report core-test checked bench bench-full bench-native bench-micro lint format types clean
+.PHONY: help demo test test-quick test-report core-test soak coverage mutate checked bench bench-full bench-native bench-micro lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,12 +25,14 @@ test-report:  ## what the layers and the campaigns counted when they last ran he
 core-test:  ## the C core alone: checked, then under the sanitizers
 	@$(PYTHON) tests/run.py --quick core-checked core-asan-ubsan
 
-.PHONY: coverage mutate
 coverage:  ## which lines and branches of the C core and of the Python the tests reach
 	@$(PYTHON) -m tests.campaigns coverage $(COVERAGE)
 
 mutate:  ## one small change to the C core at a time: do its tests notice? An hour, or MUTATE="--minutes 5"
 	@$(PYTHON) -m tests.campaigns mutate $(MUTATE)
+
+soak:  ## ten minutes of random operations with fresh seeds, release and checked build by turns
+	@$(PYTHON) -m tests.campaigns soak $(SOAK)
 
 lint:  ## looks of every file
 	@$(PYTHON) tests/run.py --quick lint

@@ -250,6 +250,7 @@ cdef class Batch(Owner):
         keys, fill = apart(self, keys), apart(self, fill)
         cdef cnp.ndarray numbers = new_result(INT64, cnp.PyArray_NDIM(keys), cnp.PyArray_DIMS(keys))
         cdef cnp.ndarray created = new_result(BOOL, cnp.PyArray_NDIM(keys), cnp.PyArray_DIMS(keys))
+        cdef tuple both = (numbers, created)  # before the keys come: nothing may fail after that
         cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
         cdef const void *fill_in = cnp.PyArray_DATA(fill)
         cdef int64_t *numbers_out = <int64_t *>cnp.PyArray_DATA(numbers)
@@ -259,7 +260,7 @@ cdef class Batch(Owner):
         self.end(WRITE, thread)
         if status != IAM_OK:
             fail_batch(self, status, keys, "ensure_many")
-        return numbers, created
+        return both
 
     # -- The whole map as arrays
 
@@ -348,6 +349,26 @@ cdef class Batch(Owner):
             return block_arrays(self, blocks, count, token)
         finally:
             free(blocks)
+
+
+def spread(cnp.ndarray packed not None, cnp.ndarray inside not None, cnp.ndarray out not None):
+    """Copies what is in `packed` to the places of `out` that `inside` marks. All exact. Asks for no memory."""
+    cdef size_t place
+    cdef size_t count = cnp.PyArray_SIZE(inside)
+    cdef size_t piece_bytes = <size_t>cnp.PyArray_NBYTES(out) // count if count != 0 else 0
+    cdef size_t left = cnp.PyArray_NBYTES(packed)
+    cdef const uint8_t *marks = <const uint8_t *>cnp.PyArray_DATA(inside)
+    cdef const char *source = cnp.PyArray_BYTES(packed)
+    cdef char *target = cnp.PyArray_BYTES(out)
+    expect(inside, BOOL, count, False)
+    expect(packed, out.descr, cnp.PyArray_SIZE(packed), False)
+    expect(out, out.descr, cnp.PyArray_SIZE(out), True)
+    for place in range(count):
+        if marks[place] and left >= piece_bytes:
+            memcpy(target, source, piece_bytes)
+            source += piece_bytes
+            left -= piece_bytes
+        target += piece_bytes
 
 
 # ---- What the methods share ------------------------------------------------------------------------------------------

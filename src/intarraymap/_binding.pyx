@@ -15,7 +15,7 @@ from intarraymap._core cimport *
 from intarraymap._cursor cimport WALK_ITEMS, WALK_KEYS, WALK_VALUES, cursor_over, scan_over
 from intarraymap._exact cimport PyNumber_Index, exact_point, expect, is_exact, key_from, new_array
 from intarraymap._owner cimport (
-    RowToken, fail, lock, prefetch, prefetch_view, take, unlock, unlock_written, usable, view, view_ahead, writable,
+    RowToken, fail, lock, prefetch, prefetch_view, take, unlock, unlock_written, usable, view, writable,
 )
 
 from intarraymap import coerce
@@ -244,21 +244,30 @@ cdef class Table(Batch):
         >>> m.popitem()
         (7, array([1., 2.]))
         """
+        cdef int64_t expected = 0
         cdef int64_t number = 0
         cdef void *row = NULL
-        cdef cnp.ndarray result
-        cdef bint found
+        cdef cnp.ndarray copied
+        cdef tuple item
+        cdef bint is_last
         usable(self)
-        result = new_array(self.row_dtype, self.ndim, self.dims)
-        lock(self, True)
-        found = iam_map_last(self.map, &number, &row)
-        if found:
-            memcpy(cnp.PyArray_DATA(result), row, self.row_bytes)
-            iam_map_remove(self.map, number)
-        unlock_written(self)
-        if not found:
-            raise KeyError("popitem(): the map is empty")
-        return number, result
+        writable(self)
+        copied = new_array(self.row_dtype, self.ndim, self.dims)
+        while True:
+            lock(self, False)
+            is_last = iam_map_last(self.map, &expected, &row)
+            unlock(self)
+            if not is_last:
+                raise KeyError("popitem(): the map is empty")
+            item = (expected, copied)  # before the key goes: nothing may fail after that
+            lock(self, True)
+            is_last = iam_map_last(self.map, &number, &row) and number == expected
+            if is_last:
+                memcpy(cnp.PyArray_DATA(copied), row, self.row_bytes)
+                iam_map_remove(self.map, number)
+            unlock_written(self)
+            if is_last:
+                return item
 
     def setdefault(self, key, default=RAISE):
         "setdefault($self, key, default=...)\n--\n\n" """
@@ -307,6 +316,7 @@ cdef class Table(Batch):
         cdef bint has_default = default is not RAISE
         cdef iam_status status
         cdef cnp.ndarray exact = None
+        cdef cnp.ndarray found
         cdef RowToken token
         usable(self)
         writable(self)
@@ -318,6 +328,7 @@ cdef class Table(Batch):
                 return present
             exact = exact_row(self, default, number)
         token = RowToken.__new__(RowToken)
+        found = view(self, token, self.dims)  # before the key comes: nothing may fail after that
         lock(self, True)
         status = iam_map_ensure(self.map, number, &row, &row_number, &created)
         if status == IAM_OK:
@@ -329,7 +340,8 @@ cdef class Table(Batch):
         unlock_written(self)
         if status != IAM_OK:
             fail(status, f"key {number}")
-        return view(self, token, row)
+        exact_point(found, row)
+        return found
 
 
 # ---- Rows -----------------------------------------------------------------------------------------------------------
@@ -348,7 +360,7 @@ cdef inline object find_view(Table table, int64_t key):
     cdef bint is_coming = prefetch(table, key)
     token = RowToken.__new__(RowToken)
     if is_coming and prefetch_view(table, key):
-        ahead = view_ahead(table, token)
+        ahead = view(table, token, table.dims)
     lock(table, False)
     row = iam_map_find(table.map, key, &number)
     if row != NULL:

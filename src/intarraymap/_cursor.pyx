@@ -63,10 +63,16 @@ cdef class Cursor:
             if changed:
                 raise RuntimeError("the map changed during iteration")
             raise StopIteration
-        if self.what == WALK_KEYS:
-            return key
-        array = view(owner, token, row)
-        return array if self.what == WALK_VALUES else (key, array)
+        try:
+            if self.what == WALK_KEYS:
+                return key
+            array = view(owner, token, row)
+            return array if self.what == WALK_VALUES else (key, array)
+        except MemoryError:
+            if self.at != 0:  # a gc callback may have walked to the end meanwhile
+                self.at -= 1  # the step has not been made: the next call makes it
+                self.left += 1
+            raise
 
 
 cdef Cursor cursor_over(Owner owner, int what, bint backward):
@@ -107,7 +113,7 @@ cdef class Scan:
         cdef Owner owner = self.owner
         cdef RowToken token
         cdef iam_status status = IAM_OK
-        cdef uint64_t position
+        cdef uint64_t position, before
         cdef int64_t key = 0
         cdef uint32_t number = 0
         cdef void *row = NULL
@@ -116,6 +122,7 @@ cdef class Scan:
             raise StopIteration
         token = RowToken.__new__(RowToken)
         lock(owner, False)
+        before = self.position
         if iam_map_epoch(owner.map) == self.epoch:
             position = self.position
             found = iam_map_walk(owner.map, False, &position, 1, &key, &number) == 1
@@ -130,7 +137,11 @@ cdef class Scan:
         if not found:
             self.finish()
             raise StopIteration
-        return key, view(owner, token, row)
+        try:
+            return key, view(owner, token, row)
+        except MemoryError:
+            self.position = before  # the step has not been made: the next call makes it
+            raise
 
 
 cdef Scan scan_over(Owner owner):

@@ -20,14 +20,12 @@ cdef extern from *:
     #define exact_is_numpy_bool(object) PyArray_IsScalar((object), Bool)
     #define exact_is_numpy_int64(object) PyArray_IsScalar((object), Int64)
     #define exact_numpy_int64(object) PyArrayScalar_VAL((object), Int64)
-    #define exact_point(array, to) (((PyArrayObject_fields *)(array))->data = (char *)(to))
-    static int64_t exact_nowhere; /* aligned as rows are at least; never read */
+    #define exact_point(array, place) (((PyArrayObject_fields *)(array))->data = (char *)(place))
     #define exact_descr(array) ((PyObject *)PyArray_DESCR(array))
     """
-    PyObject *exact_descr(cnp.ndarray array)
-    int64_t exact_nowhere
     # Moves a view that nobody has seen yet.
-    void exact_point(cnp.ndarray array, void *to)
+    void exact_point(cnp.ndarray array, void *place) noexcept
+    PyObject *exact_descr(cnp.ndarray array)
     bint exact_is_numpy_bool(object key)
     bint exact_is_numpy_int64(object key)
     int64_t exact_numpy_int64(object key)

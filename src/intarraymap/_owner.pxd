@@ -15,7 +15,7 @@ from intarraymap._core cimport (
     IAM_OK, iam_index, iam_kind, iam_map, iam_map_bytes, iam_map_look, iam_map_prefetch,
     iam_map_prefetch_view, iam_map_try_lock, iam_map_unlock, iam_status, iam_view, iam_view_take,
 )
-from intarraymap._exact cimport array_over, exact_nowhere
+from intarraymap._exact cimport array_over
 from intarraymap._failing cimport failing_state
 from intarraymap._flag cimport count_load, flag_load
 
@@ -189,11 +189,10 @@ cdef inline iam_status take(Owner owner, RowToken token, uint32_t number) noexce
     return status
 
 
-cdef inline cnp.ndarray view_ahead(Owner owner, RowToken token):
-    """The array before its row is known; exact_point gives it that."""
-    return array_over(owner.row_dtype, owner.ndim, owner.dims, &exact_nowhere, token, not owner.is_read_only)
-
-
 cdef inline object view(Owner owner, RowToken token, void *row):
-    """The array over a row that a token holds."""
+    """The array over a row that a token holds.
+
+    Where nothing may fail once the row is known, it is made over other memory first (`dims` is there, and aligned), and
+    exact_point moves it before anybody has seen it.
+    """
     return array_over(owner.row_dtype, owner.ndim, owner.dims, row, token, not owner.is_read_only)

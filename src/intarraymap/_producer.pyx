@@ -94,11 +94,17 @@ cdef class Root:
                 self.array.release(&self.array)
 
 
+cdef ArrowArray NOTHING  # no rows, no children, no buffers
+
+
 @cython.final
 cdef class ArrowData:
     """One array of a producer: its numbers, its children and its buffers."""
     cdef Root root
     cdef const ArrowArray *array
+
+    def __cinit__(self):
+        self.array = &NOTHING  # for whoever makes one by hand
 
     @property
     def length(self):

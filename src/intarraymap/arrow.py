@@ -8,6 +8,7 @@ capsules are made in _arrow.pyx, columns of others are read in columns.py.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any, Final, NamedTuple
 
@@ -82,7 +83,7 @@ def schema(row_shape: tuple[int, ...], row_dtype: np.dtype[Any]) -> tuple[Any, .
     item: tuple[Any, ...] = (b"item", form.format.encode(), None, ())
     if form.parts:
         item = (b"item", b"+w:2", None, (item,))
-    item_count = int(np.prod(row_shape, dtype=np.int64))
+    item_count = math.prod(row_shape)
     notes = _metadata({SHAPE: json.dumps(list(row_shape)).encode(), DTYPE: str(row_dtype).encode()})
     row = (b"row", f"+w:{item_count}".encode(), notes, (item,))
     return (b"", b"+s", None, ((b"key", b"l", None, ()), row))

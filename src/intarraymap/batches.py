@@ -6,6 +6,7 @@ Each method makes its arguments exact (coerce.py) and goes down to the binding i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intarraymap import coerce
-from intarraymap._batch import Batch
+from intarraymap._batch import Batch, spread
 from intarraymap.coerce import RAISE, NoDefault
 from intarraymap.errors import missing_keys
 
@@ -146,16 +147,15 @@ class Batches(Batch[D]):
         straight = flags.c_contiguous and flags.aligned and self._is_apart(out, numbers, defaults)
         return out if straight else None
 
-    def _get_inside(self, numbers: Numbers, defaults: npt.NDArray[D] | None) -> tuple[npt.NDArray[D], Mask]:
-        found = np.empty(numbers.shape, np.bool_)
-        return self._get_many(numbers, defaults, None, found), found
+    def _get_inside(self, numbers: Numbers, defaults: npt.NDArray[D], found: Mask) -> npt.NDArray[D]:
+        return self._get_many(numbers, defaults, None, found)
 
-    def _pop_inside(self, numbers: Numbers, defaults: npt.NDArray[D] | None) -> tuple[npt.NDArray[D], Mask]:
-        return self._pop_many(numbers, defaults), np.ones(numbers.shape, np.bool_)
+    def _pop_inside(self, numbers: Numbers, defaults: npt.NDArray[D], found: Mask) -> npt.NDArray[D]:
+        return self._pop_many(numbers, defaults)
 
     def _without(
         self,
-        take: Callable[[Numbers, npt.NDArray[D] | None], tuple[npt.NDArray[D], Mask]],
+        take: Callable[[Numbers, npt.NDArray[D], Mask], npt.NDArray[D]],
         numbers: Numbers,
         outside: Mask,
         given: npt.NDArray[Any] | None,
@@ -171,8 +171,10 @@ class Batches(Batch[D]):
             raise missing_keys(int(key.reshape(-1)[position]), position, int(missing.sum()), numbers.shape)
         per_key = defaults.shape != self.row_shape
         rows: npt.NDArray[D] = np.empty(numbers.shape + self.row_shape, self.dtype)
-        rows[inside], found = take(numbers[inside], defaults[inside] if per_key else defaults)
         rows[outside] = defaults[outside] if per_key else defaults
+        kept, kept_defaults = numbers[inside], defaults[inside] if per_key else defaults
+        found = np.ones(kept.shape, np.bool_)
+        spread(take(kept, kept_defaults, found), inside, rows)  # after a pop nothing may fail
         if found_out is not None:
             found_out[inside] = found
             found_out[outside] = False
@@ -321,8 +323,9 @@ class Batches(Batch[D]):
         numbers, outside, _ = coerce.keys(keys)
         if outside is None:
             return self._delete_many(numbers)
-        removed = np.zeros(numbers.shape, np.bool_)
-        removed[~outside] = self._delete_many(numbers[~outside])
+        removed, inside = np.zeros(numbers.shape, np.bool_), ~outside
+        kept = numbers[inside]
+        spread(self._delete_many(kept), inside, removed)  # after the deletion nothing may fail
         return removed
 
     def set_many(self, keys: npt.ArrayLike, rows: npt.ArrayLike) -> None:
@@ -473,7 +476,7 @@ class Batches(Batch[D]):
         """
         self._require_op("add")
         numbers = coerce.keys_within(keys)
-        item_count = int(np.prod(self.row_shape, dtype=np.int64))
+        item_count = math.prod(self.row_shape)
         places = coerce.items(items, numbers.shape, item_count)
         exact = coerce.values(values, numbers.shape, self.dtype)
         self._add_at(numbers, places, exact)

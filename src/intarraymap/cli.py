@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -85,7 +86,7 @@ def _facts(path: str) -> dict[str, Any]:
             "keys": stats.count,
             "row_shape": list(m.row_shape),
             "dtype": m.dtype.str,
-            "row_bytes": m.dtype.itemsize * int(np.prod(m.row_shape, dtype=object)),
+            "row_bytes": m.dtype.itemsize * math.prod(m.row_shape),
             "index": m.index,
             "bytes": sections,
             "fill": fill(m),

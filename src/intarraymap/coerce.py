@@ -419,6 +419,8 @@ def _cast_integers(array: Array, target: np.dtype[Any], by_value: bool, what: st
 
 def _cast_floats(array: Array, target: np.dtype[Any], by_value: bool, what: str, key_axes: int) -> Array:
     """To float or complex: numbers taken by value must not become infinite, arrays are cast as NumPy does."""
+    if array.dtype.kind in "biu" and np.can_cast(array.dtype, target):  # every number fits, and nothing warns
+        return array.astype(target, order="C")
     with np.errstate(all="ignore"):
         result = array.astype(target, order="C")
     if by_value:

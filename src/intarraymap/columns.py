@@ -8,6 +8,7 @@ the row before is an error that names its column and its place, counted over all
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -154,8 +155,8 @@ def _shaped(rows: Array, row_shape: Shape | None, column: Column, single: bool) 
     shape = row_shape if row_shape is not None else column.noted_shape() if single else None
     if shape is None or rows.shape[1:] == shape:
         return rows
-    item_count = int(np.prod(shape, dtype=np.int64))
-    if int(np.prod(rows.shape[1:], dtype=np.int64)) != item_count:
+    item_count = math.prod(shape)
+    if math.prod(rows.shape[1:]) != item_count:
         raise ValueError(f"rows of {rows.shape[1:]} in the table; expected {shape}, which has {item_count} items")
     return rows.reshape(len(rows), *shape)
 

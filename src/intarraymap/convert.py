@@ -8,6 +8,7 @@ row's shape and dtype. pyarrow is imported when it is needed.
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -134,7 +135,7 @@ def _row_of(schema: Any, path: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     said = json.loads((schema.metadata or {}).get(b"intarraymap", b"{}"))
     if isinstance(said, dict) and "row_shape" in said:
         shape = coerce.row_shape(tuple(said["row_shape"]))
-        if np.prod(shape, dtype=object) != row_type.list_size:
+        if math.prod(shape) != row_type.list_size:
             raise ValueError(f"{path!r}: rows of {row_type.list_size} items do not have the shape {shape}")
     if isinstance(said, dict) and isinstance(said.get("dtype"), str):
         dtype = coerce.dtype(np.dtype(said["dtype"]))
@@ -148,7 +149,7 @@ def _numbers_of(batch: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: 
     if keys.null_count or rows.null_count or (items.null_count and not is_time):
         raise ValueError(f"{path!r} has nulls: a map has a number in every place")
     flat = items.to_numpy(zero_copy_only=False)
-    if len(flat) != len(batch) * int(np.prod(shape, dtype=object)):
+    if len(flat) != len(batch) * math.prod(shape):
         raise ValueError(f"{path!r}: {len(flat)} items for {len(batch)} rows of shape {shape}")
     return coerce.keys_within(keys.to_numpy(zero_copy_only=False)), flat.astype(dtype).reshape((len(batch), *shape))
 
@@ -180,7 +181,7 @@ def write(m: IntArrayMap[Any], path: str, progress: Progress | None = None) -> N
 
 def _write_arrow(file: Any, kind: str, keys: Any, rows: Any, progress: Progress | None) -> None:
     pa = _arrow()
-    items = int(np.prod(rows.shape[1:], dtype=object))
+    items = math.prod(rows.shape[1:])
     try:
         item_type = pa.from_numpy_dtype(rows.dtype)
     except (pa.ArrowNotImplementedError, NotImplementedError):

@@ -9,6 +9,7 @@ moment there is the old file or the new one, whole.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import threading
@@ -82,7 +83,7 @@ class Files(Batch[D]):
         """
         if progress is not None and not callable(progress):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
-        row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=object))
+        row_bytes = self.dtype.itemsize * math.prod(self.row_shape)
         in_thread = progress is not None or self._stats()["count"] * (row_bytes + 32) >= LARGE_BYTES
         with replacing(path) as descriptor:
             ticket = Ticket()
@@ -268,9 +269,19 @@ def replacing(path: Path) -> Iterator[int]:
     If the block raises, or anything else fails, what was at `path` is as before and nothing is left beside it.
     """
     target = os.path.realpath(_text(path))
-    temporary, descriptor = _create_beside(target)
+    mode = _mode_of(target)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = -1
+    while descriptor < 0:
+        temporary = _name_beside(target)
+        try:
+            descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
+        except FileExistsError:
+            continue
     try:
         try:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             yield descriptor
             os.fsync(descriptor)
         finally:
@@ -282,29 +293,22 @@ def replacing(path: Path) -> Iterator[int]:
     _sync_folder(os.path.dirname(target))
 
 
-def _create_beside(target: str) -> tuple[str, int]:
-    """A new file in the folder of the target, with the permissions that the target has or would get."""
-    mode = 0o666
+def _mode_of(target: str) -> int | None:
+    """The permissions of the file that is to be replaced; None if there is none."""
     try:
         status = os.stat(target)
     except FileNotFoundError:
-        is_there = False
-    else:
-        is_there = True
-        _refuse_irregular(status, target)
-        if not os.access(target, os.W_OK):
-            raise PermissionError(13, os.strerror(13), target)
-        mode = stat.S_IMODE(status.st_mode) & 0o777
+        return None
+    _refuse_irregular(status, target)
+    if not os.access(target, os.W_OK):
+        raise PermissionError(13, os.strerror(13), target)
+    return stat.S_IMODE(status.st_mode) & 0o777
+
+
+def _name_beside(target: str) -> bytes:
+    """A new name in the folder of the target; as bytes, for which removing the file needs no memory."""
     folder, name = os.path.split(target)
-    while True:
-        temporary = os.path.join(folder, f".{name[:200]}.{coerce.fresh_seed():016x}.tmp")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        except FileExistsError:
-            continue
-        if is_there:
-            os.fchmod(descriptor, mode)
-        return temporary, descriptor
+    return os.fsencode(os.path.join(folder, f".{name[:200]}.{coerce.fresh_seed():016x}.tmp"))
 
 
 def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progress: _Progress | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,7 +32,7 @@ def to_frame(keys: npt.NDArray[np.int64], rows: Array, names: Sequence[Any] | No
     """A frame over the rows themselves: index = keys, a column for each item."""
     pandas = _pandas()
     shape = rows.shape[1:]
-    item_count = int(np.prod(shape, dtype=np.int64))
+    item_count = math.prod(shape)
     columns: Any
     if names is not None:
         if isinstance(names, str):
@@ -72,7 +73,7 @@ def from_frame(
     if rows is None:
         rows = _column_by_column(frame, row_dtype)
     shape = row_shape if row_shape is not None else _shape(frame.columns, pandas)
-    if int(np.prod(shape, dtype=np.int64)) != count:
+    if math.prod(shape) != count:
         raise ValueError(f"{count} columns can't be rows of shape {shape}")
     return keys, rows.reshape(len(keys), *shape)
 
@@ -105,7 +106,7 @@ def _shape(columns: Any, pandas: Any) -> Shape:
     """Columns that number the items of an array, as to_frame makes them, give its shape back."""
     if isinstance(columns, pandas.MultiIndex):
         shape = tuple(len(level) for level in columns.levels)
-        if int(np.prod([float(length) for length in shape])) == len(columns):  # else it may be far too many
+        if math.prod(shape) == len(columns):  # else it may be far too many
             if columns.equals(pandas.MultiIndex.from_product([range(length) for length in shape])):
                 return shape
     return (len(columns),)

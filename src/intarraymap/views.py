@@ -54,7 +54,10 @@ class MapValues(ValuesView[npt.NDArray[D]]):
         return MappingProxyType(self._mapping)
 
     def __contains__(self, row: object) -> bool:
-        return any(coerce.row_equals(mine, row) for mine in self)
+        for mine in self:  # noqa: SIM110  # CPython 3.11 loses the row if there is no memory for a generator
+            if coerce.row_equals(mine, row):
+                return True
+        return False
 
     def __iter__(self) -> Iterator[npt.NDArray[D]]:
         return self._mapping._cursor(VALUES, False)

@@ -31,7 +31,8 @@ COMMON = {
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 }
 settings.register_profile("quick", max_examples=25, stateful_step_count=30, derandomize=True, **COMMON)
-settings.register_profile("deep", max_examples=1000, stateful_step_count=80, **COMMON)
+EXAMPLES = int(os.environ.get("INTARRAYMAP_EXAMPLES", "1000"))
+settings.register_profile("deep", max_examples=EXAMPLES, stateful_step_count=80, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 #: No test may take longer than this: a hang is a failure with a traceback, not a night lost.

@@ -28,6 +28,58 @@ def wrapped(number: int) -> np.int64:
     return np.uint64(number % 2**64).astype(np.int64)
 
 
+def unshifted(mixed: np.ndarray, shift: int) -> np.ndarray:
+    """The x of x ^ (x >> shift)."""
+    found = mixed.copy()
+    for _ in range(64 // shift):
+        found = mixed ^ (found >> np.uint64(shift))
+    return found
+
+
+def undone(numbers: np.ndarray, steps: list[int]) -> np.ndarray:
+    """Keys that a finaliser turns into these numbers: shift, factor, shift, factor, shift, last first undone."""
+    mixed = np.asarray(numbers).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        for place, step in enumerate(reversed(steps)):
+            mixed = unshifted(mixed, step) if place % 2 == 0 else mixed * np.uint64(pow(step, -1, 2**64))
+    return mixed.view(np.int64)
+
+
+def done(keys: np.ndarray, steps: list[int]) -> np.ndarray:
+    """The finaliser itself."""
+    mixed = keys.view(np.uint64).copy()
+    with np.errstate(over="ignore"):
+        for place, step in enumerate(steps):
+            mixed = mixed ^ (mixed >> np.uint64(step)) if place % 2 == 0 else mixed * np.uint64(step)
+    return mixed
+
+
+#: Finalisers that hash tables use, as shift, factor, shift, factor, shift.
+FINALISERS = {
+    "murmur3": [33, 0xFF51AFD7ED558CCD, 33, 0xC4CEB9FE1A85EC53, 33],
+    "splitmix64": [30, 0xBF58476D1CE4E5B9, 27, 0x94D049BB133111EB, 31],
+    "stafford 1": [31, 0x7FB5D329728EA185, 27, 0x81DADEF4BC2DD44D, 33],
+    "xxh64": [33, 0xC2B2AE3D27D4EB4F, 29, 0x165667B19E3779F9, 32],
+}
+#: Factors of multiplicative hashing.
+FACTORS = {
+    "golden ratio": 0x9E3779B97F4A7C15,
+    "fibonacci hashing": 0x9E3779B97F4A7C16 | 1,
+    "knuth": 2654435761,
+    "firefox": 0x517CC1B727220A95,
+    "rustc-hash 2": 0xF1357AEA2E62A9C5,
+    "pcg": 6364136223846793005,
+    "xxh64 prime 1": 0x9E3779B185EBCA87,
+    "fnv": 0x100000001B3,
+    "31": 31,
+}
+#: Numbers with nothing in common but what a table looks at: their low bits, their high bits, or the bits in between.
+CROWDED = {
+    "equal low bits": N << 44,
+    "equal high bits": N,
+    "equal at both ends": N << 20,
+}
+
 with np.errstate(over="ignore"):
     PATTERNS = {
         "ascending": N,
@@ -69,6 +121,30 @@ with np.errstate(over="ignore"):
         "multiples of 10**9": N * 10**9,
         "multiples of the number of buckets": N * 3077,
         "pointers": 0x7F0000000000 + N * 48,
+        "pointers of 16 bytes": 0x5555_5555_0000 + N * 16,
+        "pages": 0x7F0000000000 + N * 4096,
+        "huge pages": N << 21,
+        "equal low 48 bits": (N << 48) | 0x1234_5678_9ABC,
+        "equal low 32 bits": (N << 32) | 0x9ABC_DEF0,
+        "equal high 32 bits": (0x1234_5678 << 32) | N,
+        "equal high 48 bits": (0x1234_5678_9ABC << 16) | N,
+        "multiples of 2**49": N << 49,
+        "multiples of 2**52, and low bits": (N << 52) | (N >> 12),
+        "timestamps in milliseconds": 1_700_000_000_000 + N * 37,
+        "dates as numbers": np.array(
+            [20_000_000 + n // 400 * 10_000 + n % 400 // 32 * 100 + n % 32 for n in range(COUNT)]
+        ),
+        "bit reversed, shifted": bit_reversed(N) >> 7,
+        **{
+            f"{name} undone, {where}": undone(numbers, steps)
+            for name, steps in FINALISERS.items()
+            for where, numbers in CROWDED.items()
+        },
+        **{
+            f"{name} undone, {where}": numbers * wrapped(pow(factor, -1, 2**64))
+            for name, factor in FACTORS.items()
+            for where, numbers in CROWDED.items()
+        },
         "floats as bits": N.astype(np.float64).view(np.int64),
         "small floats as bits": (N * 0.001).view(np.int64),
         "ipv4 in ascii": np.frombuffer(
@@ -88,6 +164,18 @@ def shape_of(keys: np.ndarray, seed: int, one_by_one: bool) -> tuple[int, float,
     assert len(m) == len(keys)
     stats = m.stats()
     return stats.longest_chain, stats.overflow_count / stats.bucket_count, stats.load
+
+
+@pytest.mark.parametrize("name", FINALISERS)
+def test_finalisers_are_undone_exactly(name):
+    for numbers in CROWDED.values():
+        assert done(undone(numbers, FINALISERS[name]), FINALISERS[name]).tolist() == numbers.view(np.uint64).tolist()
+
+
+def test_how_many_patterns_there_are(record_property):
+    record_property("key_patterns", len(PATTERNS))
+    print(f"{len(PATTERNS)} key patterns")
+    assert len(PATTERNS) >= 100
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +208,18 @@ def test_seeds_lay_keys_out_differently():
     m.set_many(N, 1)
     shapes = {shape_of(N, seed, False)[1] for seed in range(8)}
     assert len(shapes) > 1
+
+
+@pytest.mark.parametrize("bits", range(1, 57))
+def test_multiples_of_a_power_of_two(random_shape, bits):
+    """As many as there are, with the same key at the start."""
+    count = min(COUNT, 1 << (63 - bits))
+    keys = np.arange(-count // 2, count - count // 2) << bits
+    assert len(np.unique(keys)) == count
+    for seed in (1, 2**63):
+        longest, share, _ = shape_of(keys, seed, False)
+        assert longest <= random_shape[0] + 1
+        assert share <= random_shape[1] * 1.4 + 0.03 or count < 2000
 
 
 @pytest.mark.parametrize("pattern", ["ascending", "multiples of 2**32", "bit reversed", "golden ratio"])

@@ -115,16 +115,19 @@ static size_t ensure(iam_map *map, const int64_t *keys, size_t count, uint32_t *
     return i;
 }
 
+/* Backwards: the free list gives out last what was freed first, and keys that come later come in the order in which
+ * they would have come without the failure. */
 static void take_back(iam_map *map, const uint32_t *numbers, const uint8_t *created, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = count; i-- > 0;)
         if (created[i])
             map_erase(map, map_key(map, numbers[i]), numbers[i]);
 }
 
 static void take_back_all(iam_map *map)
 {
-    for (uint64_t number = rows_first(map->rows, 0); number != UINT64_MAX; number = rows_first(map->rows, number + 1))
+    for (uint64_t number = rows_last(map->rows, UINT64_MAX); number != UINT64_MAX;
+         number = rows_last(map->rows, number))
         map_erase(map, map_key(map, (uint32_t)number), (uint32_t)number);
 }
 

@@ -1,0 +1,187 @@
+"""A child process of test_no_memory.py: every operation with the n-th request for memory refused, for every n.
+
+    python no_memory.py INJECTOR COUNT KIND [OPERATION ...]
+
+INJECTOR: testcapi (Python's own allocators) or malloc (the C library's, with failing_malloc.so preloaded).
+COUNT: how many requests are refused, from the n-th on. (All that follow would be too many: CPython 3.11 goes round in
+circles then, when it wants an int for an exception handler.)
+
+After each call the map is exactly what it was before, if the call raised, or what it should be, if it did not; it is
+sound, no view of it is alive, and the next call works. Prints what it counted as JSON, and where it is on stderr, so
+that a crash has a name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import json
+import os
+import sys
+
+import operations
+from model import build_case
+from operations import ENDS, OPERATIONS, WRITES
+
+#: Consecutive calls without a refusal that was noticed, after which an operation is through (testcapi does not count).
+ENOUGH = 25
+#: Blocks that may be alive after a sweep and were not before; or one a refusal: CPython itself loses some of them.
+MOST_BLOCKS = 20
+MOST = 5000
+
+
+class TestCapi:
+    """_testcapi.set_nomemory: requests to Python's own allocators. What was refused is not told."""
+
+    sweeps = 3
+
+    def __init__(self) -> None:
+        import _testcapi
+
+        self.set_nomemory = _testcapi.set_nomemory
+        self.disarm = _testcapi.remove_mem_hooks
+
+    def arm(self, n: int, count: int) -> None:
+        self.set_nomemory(n, n + count)
+
+    def through(self, quiet: int) -> bool:
+        return quiet >= ENOUGH
+
+
+class Malloc:
+    """failing_malloc.c: requests to the C library, numpy's and ours; with PYTHONMALLOC=malloc Python's too."""
+
+    sweeps = 2  # Python counts no blocks then
+
+    def __init__(self) -> None:
+        library = ctypes.PyDLL(os.environ["FAILING_MALLOC"])
+        self._arm, self._disarm = library.fail_arm, library.fail_disarm
+        self._arm.argtypes, self._arm.restype = (ctypes.c_long, ctypes.c_long), None
+        self._disarm.argtypes, self._disarm.restype = (), ctypes.c_long
+        self.refused = 0
+        self._arm(0, 1)
+        try:
+            bytearray(100_000)
+        except MemoryError:
+            pass
+        else:
+            raise SystemExit("the interposer is not in front of malloc")
+        self._disarm()
+
+    def arm(self, n: int, count: int) -> None:
+        self._arm(n, count)
+
+    def disarm(self) -> None:
+        self.refused = self._disarm()
+
+    def through(self, quiet: int) -> bool:
+        return self.refused == 0
+
+
+def content(m):
+    try:
+        keys, rows = m.to_arrays()
+    except ValueError as error:
+        return str(error)
+    return keys.tobytes(), rows.tobytes()
+
+
+def held_now() -> tuple[int, int, int]:
+    """Blocks of Python's allocator, open descriptors, files left."""
+    gc.collect()
+    return sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")), len(os.listdir(operations.FOLDER))
+
+
+def sweep(injector, count: int, kind: str, name: str, call, writes: bool, ends: bool) -> tuple[int, list[str]]:
+    """One operation, every n. How many calls were refused memory, and what was wrong.
+
+    Again and again: what the first sweeps leave behind may be caches (of tracebacks, say), the last leaves nothing.
+    """
+    refused, wrong = 0, []
+    for _ in range(injector.sweeps):
+        held = held_now()
+        again, wrong = sweep_once(injector, count, kind, name, call, writes, ends)
+        refused += again
+    more = [now - then for now, then in zip(held_now(), held, strict=True)]
+    if more[0] > max(MOST_BLOCKS, again) or more[1] or more[2]:
+        wrong.append(f"{name}: leaked {more[0]} blocks, {more[1]} descriptors, {more[2]} files")
+    return refused, wrong
+
+
+def sweep_once(injector, count: int, kind: str, name: str, call, writes: bool, ends: bool) -> tuple[int, list[str]]:
+    arm, disarm = injector.arm, injector.disarm
+    base = build_case(kind).map
+    before = content(base)
+    done = base.copy()
+    call(done)
+    call(base.copy())  # all that is made once has been made
+    after = content(done)
+    m = base.copy()
+    wrong: list[str] = []
+    refused = quiet = 0
+    for n in range(MOST):
+        raised = ""
+        arm(n, count)
+        try:
+            call(m)
+        except MemoryError:
+            disarm()
+            raised = "MemoryError"
+        except BaseException as error:
+            disarm()
+            raised = f"{type(error).__name__}: {error}"
+        else:
+            disarm()
+        if raised:
+            refused += 1
+            quiet = 0
+        else:
+            quiet += 1
+        if raised not in ("", "MemoryError"):
+            wrong.append(f"{name}, n = {n}: {raised}")
+        try:
+            now = content(m)
+            if raised and now != before and not (ends and now == after):
+                wrong.append(
+                    f"{name}, n = {n}: raised {raised}, and the map has changed" + " (as if done)" * (now == after)
+                )
+            if not raised and now != after:
+                wrong.append(f"{name}, n = {n}: did not raise, and did not do it")
+            if now != "the map is closed":
+                m._check()
+                if m.stats().views or m.stats().scans:  # in cycles of frames and tracebacks, perhaps
+                    gc.collect()
+                if m.stats().views or m.stats().scans:
+                    wrong.append(f"{name}, n = {n}: {m.stats().views} views, {m.stats().scans} scans leaked")
+                if raised and n % 5 == 0:
+                    call(m)
+                    if content(m) != after:
+                        wrong.append(f"{name}, n = {n}: the next call does not work")
+        except Exception as error:
+            wrong.append(f"{name}, n = {n}: afterwards {type(error).__name__}: {error}")
+        if writes:
+            m = base.copy()
+        if injector.through(quiet):
+            return refused, wrong
+    return refused, [*wrong, f"{name}: still refused after {MOST} requests"]
+
+
+def main() -> None:
+    injector_name, count, kind, *names = sys.argv[1:]
+    faulthandler.enable()
+    injector = {"testcapi": TestCapi, "malloc": Malloc}[injector_name]()
+    gc.disable()
+    counts: dict[str, int] = {}
+    wrong: list[str] = []
+    for name, call in OPERATIONS.items():
+        if names and name not in names:
+            continue
+        print(name, file=sys.stderr, flush=True)
+        counts[name], found = sweep(injector, int(count), kind, name, call, name in WRITES, name in ENDS)
+        wrong += found
+    print(json.dumps({"counts": counts, "wrong": wrong}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,393 @@
+"""Every public operation (operations.py) on maps that are no maps yet, no more, or not to be written to; and leaks."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import io
+import pickle
+import types
+
+import numpy as np
+import pytest
+from model import bits, build_case, copy_of
+from operations import ENDS, OPERATIONS, READS, WRITES
+
+import intarraymap
+from intarraymap import IntArrayMap, _arrow, _batch, _binding, _cursor, _image, _owner, _producer
+
+#: What a class has from object or typing, or that says nothing about a map.
+NOT_OPERATIONS = set(dir(object)) | set(
+    """
+    __annotations__ __class_getitem__ __dict__ __module__ __weakref__ __slots__ __abstractmethods__ __doc__ __hash__
+    __orig_bases__ __parameters__ __pyx_vtable__ __match_args__ __pyx_capi__ _abc_impl __ne__ __static_attributes__
+    __firstlineno__ __type_params__
+    """.split()
+)
+#: The extras need packages that may not be there; they have files of tests of their own.
+EXTRAS = {"to_pandas", "from_pandas", "to_npz", "from_npz"}
+NEEDS_NO_MAP = {"from_arrays", "fromkeys", "from_arrow", "__init__"}
+
+
+def test_none_is_missing():
+    public = {name for name in dir(IntArrayMap) if not name.startswith("_") or name.startswith("__")}
+    covered = {name.split()[0] for name in OPERATIONS}
+    special = {"__init__", "__repr__", "__sizeof__", "__eq__", "__reduce_ex__"}
+    assert public - NOT_OPERATIONS - EXTRAS - covered == set()
+    assert covered - public - {"_check"} == set()
+    assert special <= covered
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_reads_change_nothing_and_writes_do_not_repeat_themselves(make_case, name):
+    case = make_case()
+    before = case.map.to_arrays()
+    OPERATIONS[name](case.map)
+    gc.collect()
+    if name in ENDS:
+        with pytest.raises(ValueError, match="closed"):
+            len(case.map)
+        return
+    assert case.map._check() is None
+    assert case.map.stats().views == case.map.stats().scans == 0
+    if name in READS:
+        after = case.map.to_arrays()
+        assert [bits(part) for part in before] == [bits(part) for part in after]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_new_without_init(name):
+    """RuntimeError from every use except repr, and the object can still be made a map."""
+    bare = IntArrayMap.__new__(IntArrayMap)
+    if name == "__repr__":
+        assert "not initialised" in repr(bare)
+    elif name.split()[0] in NEEDS_NO_MAP:
+        return
+    else:
+        with pytest.raises(RuntimeError, match="__init__"):
+            OPERATIONS[name](bare)
+    bare.__init__(3)
+    bare[1] = 2.0
+    assert bare[1].tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_closed(name):
+    m = build_case("hash").map
+    m.close()
+    if name in ENDS or name == "__repr__":
+        OPERATIONS[name](m)
+        assert "closed" in repr(m)
+    elif name.split()[0] not in NEEDS_NO_MAP:
+        with pytest.raises(ValueError, match="closed"):
+            OPERATIONS[name](m)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_opened_read_only(tmp_path, name):
+    """Writers are refused even where nothing would change, and the others answer as they do in memory."""
+    case = build_case("hash")
+    case.map.save(tmp_path / "map.iam")
+    m = IntArrayMap.open(tmp_path / "map.iam")
+    if name in WRITES and name not in ENDS:
+        with pytest.raises(ValueError, match="read-only"):
+            OPERATIONS[name](m)
+    else:
+        OPERATIONS[name](m)
+    if name not in ENDS:
+        assert copy_of(m).keys() == case.model.keys()
+        assert m == case.map
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_writers_that_would_change_nothing_are_refused_too(tmp_path, name):
+    empty = IntArrayMap(3)
+    empty.save(tmp_path / "empty.iam")
+    m = IntArrayMap.open(tmp_path / "empty.iam")
+    if name in ENDS:
+        return
+    with pytest.raises(ValueError, match="read-only"):
+        WRITES[name](m)
+
+
+# ---- Types of ours that nobody is meant to make ---------------------------------------------------------------------
+
+MODULES = (_binding, _batch, _owner, _cursor, _image, _arrow, _producer)
+INTERNAL = sorted(
+    {
+        each
+        for module in MODULES
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__.startswith("intarraymap") and not issubclass(each, Exception)
+    },
+    key=lambda each: each.__name__,
+)
+ARGUMENTS = [(), (None,), (3,), ((3,), np.dtype("f8")), (object(), 1, 2), (b"x",), (np.arange(3),), ({},)]
+USES = [
+    iter,
+    next,
+    list,
+    len,
+    repr,
+    hash,
+    bool,
+    gc.get_referents,
+    pickle.dumps,
+    copy.copy,
+    copy.deepcopy,
+    memoryview,
+    np.asarray,
+    lambda thing: thing.__reduce_ex__(2),
+    lambda thing: thing.__reduce_ex__(5),
+    lambda thing: object.__reduce_ex__(thing, 4),
+    lambda thing: thing.__length_hint__(),
+    lambda thing: thing.__setstate__({}),
+    lambda thing: thing.__sizeof__(),
+    lambda thing: thing == thing,
+    lambda thing: thing[0],
+    lambda thing: setattr(thing, "anything", 1),
+    lambda thing: thing.__init__(),
+    lambda thing: thing.__init__((3,), np.dtype("f8"), 0, "auto", 1, None),
+]
+REFUSALS = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    StopIteration,
+    OverflowError,
+    BufferError,
+    OSError,
+    pickle.PicklingError,
+    MemoryError,
+)
+
+
+def tried(call) -> bool:
+    try:
+        call()
+    except REFUSALS as error:
+        assert not isinstance(error, AssertionError)
+        return False
+    return True
+
+
+def test_which_there_are():
+    names = {each.__name__ for each in INTERNAL}
+    assert {"Table", "Batch", "Owner", "RowToken", "BlocksToken", "ResultOwner", "Cursor", "Scan", "Ticket"} <= names
+
+
+@pytest.mark.parametrize("kind", INTERNAL, ids=lambda kind: kind.__name__)
+def test_made_by_hand(kind):
+    """__new__ with anything, every use of what it makes, every method of its own with nonsense."""
+    made = []
+    for arguments in ARGUMENTS:
+        for make in (kind, kind.__new__, object.__new__):
+            with_kind = arguments if make is kind else (kind, *arguments)
+            tried(lambda make=make, with_kind=with_kind: made.append(make(*with_kind)))
+    for thing in made:
+        for use in USES:
+            tried(lambda use=use, thing=thing: use(thing))
+        for name, method in inspect.getmembers(kind, callable):
+            if name in ("__class__", "__init_subclass__", "__subclasshook__", "__new__"):
+                continue
+            for arguments in ARGUMENTS[:5]:
+                tried(lambda method=method, thing=thing, arguments=arguments: method(thing, *arguments))
+    gc.collect()
+    m = IntArrayMap(2)
+    m[1] = 1.0
+    assert m._check() is None
+
+
+@pytest.mark.parametrize("kind", INTERNAL, ids=lambda kind: kind.__name__)
+def test_methods_on_something_else(kind):
+    """Our methods on objects of other classes, and the real ones of a map with nonsense."""
+    m = IntArrayMap(2)
+    m[1] = 1.0
+    for name, method in inspect.getmembers(kind, callable):
+        if name in ("__class__", "__init_subclass__", "__subclasshook__", "__new__") or "thread" in name:
+            continue
+        for thing in (None, 5, "x", [], m.keys(), iter(m)):
+            tried(lambda method=method, thing=thing: method(thing))
+    assert m._check() is None
+
+
+@pytest.mark.parametrize("things", ["iterator", "scan", "base", "blocks", "items", "stats"])
+def test_copies_of_what_a_map_hands_out(things):
+    m = build_case("hash").map
+    given = {
+        "iterator": lambda: iter(m),
+        "scan": m.scan,
+        "base": lambda: m[5].base,
+        "blocks": lambda: m.blocks()[0][2].base,
+        "items": m.items,
+        "stats": m.stats,
+    }[things]()
+    for use in (copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))):
+        tried(lambda use=use, given=given: use(given))
+    twin = None
+    try:
+        reduced = object.__reduce_ex__(given, 2)
+        twin = reduced[0](*reduced[1])
+    except REFUSALS:
+        pass
+    for use in USES:
+        tried(lambda use=use, twin=twin: use(twin))
+    given = twin = None  # noqa: F841
+    gc.collect()
+    assert m._check() is None
+    m[5] = 1.0
+    assert len(m) == 100
+
+
+def test_init_twice_in_every_way():
+    m = IntArrayMap(3)
+    m[1] = 1.0
+    table = IntArrayMap.__mro__[1]
+    for again in (
+        lambda: m.__init__(3),
+        lambda: m.__init__(),
+        lambda: m.__init__(4, "int8", capacity=10**6),
+        lambda: m.__init__("nonsense"),
+        lambda: IntArrayMap.__init__(m, 3),
+        lambda: table.__init__(m, (3,), np.dtype("f8"), 0, "auto", 1, None),
+        lambda: m._copy_from(IntArrayMap(4), 1),
+    ):
+        with pytest.raises((RuntimeError, TypeError)):
+            again()
+        assert m.row_shape == (3,)
+        assert m[1].tolist() == [1.0] * 3
+    m.close()
+    with pytest.raises(RuntimeError):
+        m.__init__(3)
+
+
+# ---- Leaks ----------------------------------------------------------------------------------------------------------
+
+LEAKS = """
+import gc, os, sys
+from model import build_case
+from operations import FOLDER, OPERATIONS, ENDS
+gc.disable()
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+TIMES = int(os.environ["TIMES"])
+wrong = []
+for name in OPERATIONS:
+    m = build_case(KIND).map
+    for key in (-20, -21, -1000): m.pop(key, None)
+    def turn(times):
+        for _ in range(times):
+            other = m.copy()
+            try:
+                OPERATIONS[name](other)
+            except (KeyError, ValueError):
+                pass
+        del other
+        gc.collect()
+        return (sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")), sys.getrefcount(m),
+                len(os.listdir(FOLDER)), m.stats().views)
+    turn(5)
+    before, size = turn(3), resident()
+    after = turn(TIMES)
+    if after[0] - before[0] > TIMES // 4 + 10 or after[1:] != before[1:]:
+        wrong.append((name, before, after))
+    if resident() - size > 3 << 20:
+        turn(TIMES)  # a heap that settles down?
+        again = resident()
+        turn(TIMES)
+        if resident() - again > 1 << 20:
+            wrong.append((name, "resident", size, again, resident()))
+assert not wrong, wrong
+print(len(OPERATIONS))
+"""
+
+
+@pytest.mark.parametrize("kind", ["hash", "direct", "leaving"])
+def test_no_operation_leaks(run_child, kind):
+    """Blocks, descriptors, references, files, resident memory: flat, for every operation."""
+    out = run_child(LEAKS.replace("KIND", repr(kind)), timeout=240, TIMES="40" if kind != "leaving" else "10")
+    assert int(out) == len(OPERATIONS)
+
+
+# ---- The seed -------------------------------------------------------------------------------------------------------
+
+SEED = 0xFEDC_BA98_7654_3210 ^ 0x0123_1234_2345_3456
+
+
+def spellings(seed: int) -> list[bytes]:
+    texts = [str(seed), str(seed - 2**64), f"{seed:x}", f"{seed:X}", f"{seed:o}", f"{seed:b}", f"{seed & 2**32 - 1:x}"]
+    return [*(text.encode() for text in texts), seed.to_bytes(8, "little"), seed.to_bytes(8, "big")]
+
+
+def everything_said(m, folder) -> bytes:
+    """All that can be read off a map without looking at the memory of the process."""
+    said = io.BytesIO()
+
+    def say(thing):
+        said.write(thing if isinstance(thing, bytes) else repr(thing).encode())
+
+    for name in dir(m):
+        say(name)
+        part = getattr(m, name)
+        say(part if not isinstance(part, types.MethodType | types.BuiltinMethodType) else name)
+    say(getattr(m, "__dict__", None))
+    say(m.stats())
+    say(m._stats())
+    say(m._describe())
+    for protocol in range(2, 6):
+        say(pickle.dumps(m, protocol))
+        say(m.__reduce_ex__(protocol))
+    say(copy.deepcopy(m).stats())
+    m.save(folder / "seed.iam")
+    say((folder / "seed.iam").read_bytes())
+    say(intarraymap.files.file_info(folder / "seed.iam"))
+    say(gc.get_referents(m))
+    say(m.to_arrow().__arrow_c_schema__())
+    for call in (
+        lambda: m[77_777],
+        lambda: m.set_many([1], "x"),
+        lambda: m.__init__(3),
+        lambda: m.get_many([77_777]),
+        lambda: m.reserve(2**40),
+        lambda: IntArrayMap(3, seed=SEED, index="tree"),
+        lambda: IntArrayMap(3, seed=-SEED),
+        lambda: IntArrayMap(3, seed=SEED << 64),
+        lambda: IntArrayMap(3, "U5", seed=SEED),
+        lambda: IntArrayMap(3, capacity=2**32 - 2, seed=SEED, _options={"fail_after": 0}),
+    ):
+        with pytest.raises(Exception) as raised:  # noqa: B017, PT011  # whatever it is: what does it say?
+            call()
+        say(raised.value)
+        say(raised.value.args)
+        say(vars(raised.value))
+    return said.getvalue()
+
+
+@pytest.mark.parametrize("index", ["hash", "direct", "auto"])
+def test_the_seed_is_never_visible(tmp_path, index):
+    m = IntArrayMap(3, index=index, seed=SEED)
+    m.set_many(np.arange(500), 1.0)
+    said = everything_said(m, tmp_path)
+    for text in spellings(SEED):
+        assert text not in said
+
+
+def test_orders_do_not_tell_the_seed():
+    """Rows come in the order of insertion, whatever the seed: nothing of the hash is to be seen in any order."""
+    keys = np.random.default_rng(3).permutation(5000) * 7919
+    orders = set()
+    for seed in (0, 1, SEED, None):
+        m = IntArrayMap(1, "int8", index="hash", seed=seed)
+        m.set_many(keys, 1)
+        m.delete_many(keys[::3])
+        m.set_many(keys[::3] + 1, 1)
+        orders.add(tuple(m))
+        m.compact()
+        orders.add(tuple(m))
+    assert len(orders) == 1
