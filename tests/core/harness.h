@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int harness_check_count;
+static _Atomic int harness_check_count; /* tests check in threads too */
 
 #define EXPECT(condition)                                                                                              \
     do {                                                                                                               \
