@@ -1393,8 +1393,9 @@ class Late:
         self.map, self.view, self.write = m, m[7], os.write
 
     def __del__(self):
-        self.map[8] = int(self.view[0]) + 1
-        assert self.map.pop(8).tolist() == [2, 2]
+        # Exact rows only: where numbers are to be converted, modules are asked that may be gone by now.
+        self.map[8] = self.view
+        assert self.map.pop(8).tolist() == [1, 1] and 8 not in self.map and len(self.map) == 999
         self.write(1, b"late ")
 
 late = Late()
