@@ -16,7 +16,10 @@ cdef extern from * nogil:
     }
     static inline uint32_t count_load(const uint32_t *count) { return __atomic_load_n(count, __ATOMIC_RELAXED); }
     static inline uint64_t bytes_load(const uint64_t *bytes) { return __atomic_load_n(bytes, __ATOMIC_RELAXED); }
-    static inline void bytes_store(uint64_t *bytes, uint64_t count) { __atomic_store_n(bytes, count, __ATOMIC_RELAXED); }
+    static inline void bytes_store(uint64_t *bytes, uint64_t count)
+    {
+        __atomic_store_n(bytes, count, __ATOMIC_RELAXED);
+    }
     """
     uint64_t bytes_load(const uint64_t *bytes)
     void bytes_store(uint64_t *bytes, uint64_t count)

@@ -153,14 +153,16 @@ cdef inline void unlock(Owner owner) noexcept:
 
 
 cdef inline int unlock_written(Owner owner) except -1:
-    bytes_store(&owner.bytes_now, iam_map_bytes(owner.map))
+    cdef uint64_t byte_count = iam_map_bytes(owner.map)
+    bytes_store(&owner.bytes_now, byte_count)
     if not HAS_GIL:
         iam_map_unlock(owner.map, True)
-    return after_write(owner, False)
+    return after_write(owner, byte_count, False)
 
 
-cdef inline int after_write(Owner owner, bint is_big) except -1:
-    if bytes_load(&owner.bytes_now) != bytes_load(&owner.bytes_told):
+cdef inline int after_write(Owner owner, uint64_t byte_count, bint is_big) except -1:
+    """byte_count: what this write left, though others may have come since. They will ask for theirs."""
+    if byte_count != bytes_load(&owner.bytes_told):
         tell_tracemalloc(owner)
     if CHECKED:
         check_written(owner, is_big)

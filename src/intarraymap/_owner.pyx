@@ -276,7 +276,7 @@ cdef class Owner:
         end_crossing(self, purpose != READ, thread)
         if self.torn != NULL and flag_load(self.torn) and purpose != CLOSE:
             raise OSError("the file that this map was opened from has become shorter: a part of it is lost")
-        return after_write(self, thread != NULL) if purpose != READ else 0
+        return after_write(self, bytes_load(&self.bytes_now), thread != NULL) if purpose != READ else 0
 
     # -- What a map is now
 
