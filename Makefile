@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help demo test test-quick test-report core-test soak coverage mutate checked bench bench-full bench-native bench-micro lint format types clean
+.PHONY: help demo test test-quick test-report core-test coverage mutate soak lint types format bench bench-full \
+        bench-native bench-micro check-freethreaded check-tsan checked clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -64,6 +65,12 @@ bench-micro: $(VENV)/ready  ## pytest-benchmark on single calls, and the bench's
 	$(RUN) pip install --quiet --disable-pip-version-check --group bench
 	$(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	$(RUN) pytest bench
+
+check-freethreaded:  ## the Python suite without a GIL: by INTARRAYMAP_FREETHREADED=python3.14t, or one built into build/freethreaded
+	@$(PYTHON) -m tests.campaigns freethreaded $(FREETHREADED)
+
+check-tsan:  ## the C core's own tests under ThreadSanitizer, those with threads ten times
+	@$(PYTHON) -m tests.campaigns tsan $(TSAN)
 
 checked: $(VENV)/ready  ## a checked build into build/venv-dev: every invariant after each write
 	INTARRAYMAP_CHECKED=1 $(RUN) pip install --quiet --no-deps --no-build-isolation --force-reinstall .

@@ -206,16 +206,21 @@ def core_checked() -> Light:
     return core("checked")
 
 
-def core_asan_ubsan() -> Light:
-    """The C core under the address, leak and undefined behaviour sanitizers."""
+def can_sanitize(which: str) -> None:
+    """Skip if the compiler has no such sanitizers."""
     probe = BUILD / "probe"
     probe.parent.mkdir(parents=True, exist_ok=True)
     probe.with_suffix(".c").write_text("int main(void) { return 0; }\n")
     compiler = os.environ.get("CC", "cc")
-    words = [*compiler.split(), "-fsanitize=address,undefined", str(probe.with_suffix(".c")), "-o", str(probe)]
+    words = [*compiler.split(), f"-fsanitize={which}", str(probe.with_suffix(".c")), "-o", str(probe)]
     tried = subprocess.run(words, capture_output=True, text=True, check=False)
     if tried.returncode:
         raise Skip(f"{compiler} cannot build with sanitizers: {tried.stderr.strip().splitlines()[-1]}")
+
+
+def core_asan_ubsan() -> Light:
+    """The C core under the address, leak and undefined behaviour sanitizers."""
+    can_sanitize("address,undefined")
     return core("asan-ubsan")
 
 

@@ -221,10 +221,8 @@ def open_image(Owner new not None, int descriptor, uint64_t byte_count, uint64_t
         iam_map_destroy(copy)
         iam_map_destroy(map)
         raise
-    new.adopt(map, shape, dtype, kind, asked, NULL)
-    new.is_read_only = not writable and not copied
-    if new.is_read_only:
-        new.torn = torn
+    is_read_only = not writable and not copied
+    new.adopt(map, shape, dtype, kind, asked, NULL, is_read_only, torn if is_read_only else NULL)
 
 
 def read_info(int descriptor, uint64_t byte_count):

@@ -107,12 +107,13 @@ cdef extern from * nogil:
     /* state = place in the guard + 1; 0 = not guarded. Called when the last view is gone, by whatever thread. */
     static void mapped_release(void *state, void *bytes, uint64_t byte_count)
     {
-        munmap(bytes, byte_count);
         if (state != NULL) {
+            /* First, so that a file which another thread maps to these addresses next is not taken for this one. */
             intptr_t place = (intptr_t)state - 1;
             atomic_store(&guard_places[place].end, 0);
             atomic_store(&guard_places[place].begin, 0);
         }
+        munmap(bytes, byte_count);
     }
 
     /* A flag that is good for as long as the mapping is; NULL: not guarded. */

@@ -17,7 +17,7 @@ from intarraymap._core cimport (
 )
 from intarraymap._exact cimport array_over
 from intarraymap._failing cimport failing_state
-from intarraymap._flag cimport count_load, flag_load
+from intarraymap._flag cimport bytes_load, bytes_store, count_load, flag_load
 
 
 cdef extern from "Python.h":
@@ -76,7 +76,7 @@ cdef class Owner:
     cdef iam_kind kind
     cdef iam_index index_asked
     cdef bint is_read_only
-    cdef bint is_traced
+    cdef int is_traced
     cdef uint64_t bytes_now  # iam_map_bytes after the last write, as tracemalloc will be told
     cdef uint64_t bytes_told
     cdef uint64_t bytes_unchecked  # checked builds: how much memory the writes since the last check have paid for
@@ -89,7 +89,7 @@ cdef class Owner:
     # Makes this new Owner the owner of a map (and of the allocator state); RuntimeError, and both are destroyed, if it
     # has one already.
     cdef int adopt(self, iam_map *map, tuple shape, cnp.dtype dtype, iam_kind kind, iam_index index_asked,
-                   failing_state *failing) except -1
+                   failing_state *failing, bint is_read_only, const int *torn) except -1
     # For batches of `count` keys, after everything they need has been allocated: waits at the gate, looks for signals,
     # locks, and releases the GIL if the batch is a big one. Until end() only the core may be called.
     cdef int begin(self, int purpose, size_t count, PyThreadState **thread_out) except -1
@@ -165,14 +165,16 @@ cdef inline void unlock(Owner owner) noexcept:
 
 
 cdef inline int unlock_written(Owner owner) except -1:
-    owner.bytes_now = iam_map_bytes(owner.map)
+    cdef uint64_t byte_count = iam_map_bytes(owner.map)
+    bytes_store(&owner.bytes_now, byte_count)
     if not HAS_GIL:
         iam_map_unlock(owner.map, True)
-    return after_write(owner, False)
+    return after_write(owner, byte_count, False)
 
 
-cdef inline int after_write(Owner owner, bint is_big) except -1:
-    if owner.bytes_now != owner.bytes_told:
+cdef inline int after_write(Owner owner, uint64_t byte_count, bint is_big) except -1:
+    """byte_count: what this write left, though others may have come since. They will ask for theirs."""
+    if byte_count != bytes_load(&owner.bytes_told):
         tell_tracemalloc(owner)
     if CHECKED:
         check_written(owner, is_big)

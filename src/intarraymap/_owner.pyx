@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from intarraymap._core cimport *
 from intarraymap._failing cimport failing_create, failing_drop, failing_set, failing_state
-from intarraymap._flag cimport count_load, flag_load, flag_move, flag_store
+from intarraymap._flag cimport bytes_load, bytes_store, count_load, flag_load, flag_move, flag_store
 from intarraymap._gate cimport (
     gate_close, gate_enter, gate_fork_counter, gate_install, gate_is_quiet, gate_leave, gate_nap, gate_open,
 )
@@ -164,10 +164,10 @@ cdef class Owner:
             if failing != NULL:
                 failing_drop(failing)
             fail(status, "creating a map")
-        self.adopt(map, row_shape, dtype, wanted.kind, wanted.index, failing)
+        self.adopt(map, row_shape, dtype, wanted.kind, wanted.index, failing, False, NULL)
 
     cdef int adopt(self, iam_map *map, tuple shape, cnp.dtype dtype, iam_kind kind, iam_index index_asked,
-                   failing_state *failing) except -1:
+                   failing_state *failing, bint is_read_only, const int *torn) except -1:
         cdef Py_ssize_t axis
         cdef cnp.npy_intp *dims = <cnp.npy_intp *>malloc(len(shape) * sizeof(cnp.npy_intp))
         cdef bint is_first = dims != NULL and flag_move(&self.state, NEW, STARTING)
@@ -193,6 +193,8 @@ cdef class Owner:
         self.index_asked = index_asked
         self.row_dtype = dtype
         self.shape = shape
+        self.is_read_only = is_read_only
+        self.torn = torn
         self.bytes_now = iam_map_bytes(map)
         flag_store(&self.state, READY)
         tell_tracemalloc(self)
@@ -274,7 +276,7 @@ cdef class Owner:
         end_crossing(self, purpose != READ, thread)
         if self.torn != NULL and flag_load(self.torn) and purpose != CLOSE:
             raise OSError("the file that this map was opened from has become shorter: a part of it is lost")
-        return after_write(self, thread != NULL) if purpose != READ else 0
+        return after_write(self, bytes_load(&self.bytes_now), thread != NULL) if purpose != READ else 0
 
     # -- What a map is now
 
@@ -401,7 +403,7 @@ cdef class Owner:
         other.end(READ, thread)
         if status != IAM_OK:
             fail(status, "copy")
-        self.adopt(map, other.shape, other.row_dtype, other.kind, other.index_asked, NULL)
+        self.adopt(map, other.shape, other.row_dtype, other.kind, other.index_asked, NULL, False, NULL)
 
 
 cdef int wait(Owner owner, bint exclusive, iam_status status) except -1:
@@ -416,7 +418,7 @@ cdef int wait(Owner owner, bint exclusive, iam_status status) except -1:
 cdef void end_crossing(Owner owner, bint exclusive, PyThreadState *thread) noexcept nogil:
     """Unlocks before it takes the GIL back: nobody waits for the GIL with a lock in hand."""
     if exclusive:
-        owner.bytes_now = iam_map_bytes(owner.map)
+        bytes_store(&owner.bytes_now, iam_map_bytes(owner.map))
     iam_map_unlock(owner.map, exclusive)
     if thread != NULL:
         gate_leave()
@@ -424,15 +426,25 @@ cdef void end_crossing(Owner owner, bint exclusive, PyThreadState *thread) noexc
 
 
 cdef int tell_tracemalloc(Owner owner) except -1:
-    owner.bytes_told = owner.bytes_now
-    if PyTraceMalloc_Track(TRACE_DOMAIN, <uintptr_t>owner.map, owner.bytes_told) == 0:
-        owner.is_traced = True
-    return 0
+    """Holding no lock, so that without a GIL threads may come here side by side: the last one tells what is true."""
+    cdef uint64_t byte_count
+    while True:
+        byte_count = bytes_load(&owner.bytes_now)
+        bytes_store(&owner.bytes_told, byte_count)
+        if PyTraceMalloc_Track(TRACE_DOMAIN, <uintptr_t>owner.map, byte_count) == 0:
+            flag_store(&owner.is_traced, True)
+        if bytes_load(&owner.bytes_now) == byte_count:
+            return 0
 
 
 cdef int check_written(Owner owner, bint is_big) except -1:
-    owner.bytes_unchecked += CHECKED_BYTES
-    if flag_load(&owner.state) == READY and (is_big or owner.bytes_unchecked >= owner.bytes_now):
-        owner.bytes_unchecked = 0
-        owner._check()
+    cdef uint64_t paid = bytes_load(&owner.bytes_unchecked) + CHECKED_BYTES
+    is_due = is_big or paid >= bytes_load(&owner.bytes_now)
+    bytes_store(&owner.bytes_unchecked, 0 if is_due else paid)
+    if is_due and flag_load(&owner.state) == READY:
+        try:
+            owner._check()
+        except ValueError:  # closed by another thread meanwhile: the write itself went well
+            if flag_load(&owner.state) == READY:
+                raise
     return 0

@@ -458,6 +458,85 @@ assert m._check() is None
 """
         )
 
+    @pytest.mark.parametrize("index", INDEXES)
+    def test_beside_clear(self, story, index):
+        """A view keeps its row when the map is cleared or compacted, by whatever thread it is let go."""
+        story(
+            """
+m = IntArrayMap(2, "int64", index=index)
+keys = np.arange(500)
+rows = np.repeat(keys[:, None], 2, axis=1)
+m.set_many(keys, rows)
+stop = threading.Event()
+
+def clear():
+    for turn in range(200):
+        m.clear()
+        m.set_many(keys, rows)
+        try:
+            m.compact()
+        except BufferError:
+            pass
+    stop.set()
+
+shared = []
+
+def hold():
+    rng = random.Random(threading.get_ident())
+    while not stop.is_set():
+        mine = []
+        for _ in range(50):
+            key = rng.randrange(500)
+            view = m.get(key)
+            if view is not None:
+                mine.append((key, view))
+        for key, view in mine:
+            # Cleared between its making and its filling it is a row of zeros.
+            assert view.tolist() in ([key, key], [0, 0]), (key, view)
+        shared.extend(mine)  # let go by another thread
+        if len(shared) > 500:
+            del shared[:250]
+
+together(clear, hold, hold, hold)
+shared.clear()
+gc.collect()
+assert m.stats().views == 0 and m.stats().rows_held == 0
+assert m._check() is None
+m.compact()
+""",
+            index=index,
+        )
+
+    def test_blocks_beside_writers(self, story):
+        story(
+            """
+m = IntArrayMap(2, "int64", index="hash")
+m.set_many(np.arange(1000), 1)
+stop = threading.Event()
+
+def churn():
+    for turn in range(300):
+        m.delete_many(np.arange(turn % 7, 1000, 7))
+        m.set_many(np.arange(1000), 1)
+    stop.set()
+
+def look():
+    held = []
+    while not stop.is_set():
+        for first, keys, rows, present in m.blocks():
+            held.append(rows)
+        if len(held) > 20:
+            del held[:15]
+
+together(churn, look, look)
+gc.collect()
+assert m.stats().views == 0
+m.set_many(np.arange(1000), 1)
+assert m._check() is None and len(m) == 1000
+m.compact()
+"""
+        )
+
 
 class TestClose:
     @pytest.mark.parametrize(
@@ -532,6 +611,113 @@ for turn in range(200):
         )
 
 
+class TestFiles:
+    def test_opened_map_closed_beside_readers(self, story, tmp_path):
+        """Views of the file go on after close, and its pages go with the last of them."""
+        story(
+            """
+rows = np.repeat(np.arange(3000)[:, None], 2, axis=1)
+IntArrayMap.from_arrays(np.arange(3000), rows).save(path)
+for turn in range(40):
+    m = IntArrayMap.open(path, mode="rc"[turn % 2])
+    ready = threading.Barrier(4)
+
+    def read():
+        ready.wait()
+        kept = []
+        try:
+            while True:
+                kept.append((turn, m[turn]))
+                assert (m.get_many(np.arange(3000)) == rows).all()
+                assert sum(1 for _ in m.scan()) == 3000
+                kept.append((7, m.get(7)))
+        except ValueError:
+            pass
+        for key, view in kept:
+            assert view.tolist() == [key, key]
+
+    def close():
+        ready.wait()
+        time.sleep(random.random() * 0.005)
+        m.close()
+
+    together(read, read, read, close)
+gc.collect()
+for line in open("/proc/self/maps") if sys.platform == "linux" else ():
+    assert path not in line, "the file is still mapped"
+""",
+            path=str(tmp_path / "map.iam"),
+        )
+
+    def test_save_beside_writers(self, story, tmp_path):
+        """A file holds one moment: batches that came before, whole, and none that came after."""
+        story(
+            """
+m = IntArrayMap(2, "int64")
+keys = np.arange(20_000)
+m.set_many(keys, 0)
+done = [threading.Event(), threading.Event()]
+
+def write():
+    turn = 0
+    while not all(event.is_set() for event in done):
+        m.add_many(keys, 1)
+        m.set_many(np.arange(20_000, 20_000 + turn % 500), turn)
+        m.delete_many(np.arange(20_000, 20_500))
+        turn += 1
+
+def save(n):
+    try:
+        for turn in range(15):
+            name = f"{path}.{n}"
+            m.save(name, progress=(lambda done, total: len(m)) if turn % 3 == 0 else None)
+            back = IntArrayMap.load(name)
+            rows = back.get_many(keys)
+            assert (rows == rows[0, 0]).all(), "a part of a batch"
+            rest = back.get_many(np.arange(20_000, 20_500), -1)
+            assert len(np.unique(rest[rest >= 0])) <= 1
+            assert back._check() is None
+    finally:
+        done[n].set()
+
+together(write, lambda: save(0), lambda: save(1))
+assert m._check() is None
+assert not [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
+""",
+            path=str(tmp_path / "map.iam"),
+        )
+
+    def test_one_file_opened_by_many(self, story, tmp_path):
+        """Opened, read and let go in many threads, while another one replaces it."""
+        story(
+            """
+def image(number):
+    return IntArrayMap.from_arrays(np.arange(1000), np.full((1000, 2), number))
+
+image(0).save(path)
+stop = threading.Event()
+
+def replace():
+    for turn in range(60):
+        image(turn).save(path)
+    stop.set()
+
+def read():
+    while not stop.is_set():
+        m = IntArrayMap.open(path)
+        rows = m.get_many(np.arange(1000))
+        assert (rows == rows[0, 0]).all()
+        view = m[5]
+        del m
+        assert (view == rows[5]).all()
+        assert IntArrayMap.load(path)._check() is None
+
+together(replace, read, read, read)
+""",
+            path=str(tmp_path / "map.iam"),
+        )
+
+
 class TestIterationBesideWriters:
     def test_raises_or_goes_on(self, story):
         story(
@@ -563,6 +749,94 @@ def scan():
 
 together(write, walk, scan)
 assert m._check() is None
+"""
+        )
+
+    @pytest.mark.parametrize("index", INDEXES)
+    def test_scans_beside_growth(self, story, index):
+        """Keys that are there throughout come exactly once, whatever grows, goes or changes its index meanwhile."""
+        story(
+            """
+m = IntArrayMap(2, "int64", index=index)
+base = np.arange(1000)
+m.set_many(base, base[:, None] * np.ones(2, int))
+far = 0 if index == "direct" else 2**40  # from some moment on, so that auto leaves the direct index
+stop = threading.Event()
+
+def grow():
+    for key in range(1000, 15_000):
+        m[key + (far if key > 8000 else 0)] = key
+        if key % 3 == 0:
+            m.pop(key - 1, None)
+        if key % 1000 == 0:
+            m.delete_many(np.arange(1000, key, 7))
+            m.reserve(key * 2)
+            m.set_many(np.arange(20_000, 20_000 + key), 1)
+    stop.set()
+
+def scan():
+    turns = 0
+    while not stop.is_set() or not turns:
+        came = []
+        for key, row in m.scan():
+            if key < 1000:
+                assert row[0] == row[1] == key
+                came.append(key)
+        assert sorted(came) == list(range(1000)), len(came)
+        turns += 1
+
+together(grow, scan, scan)
+assert m._check() is None
+""",
+            index=index,
+        )
+
+    def test_whole_map_calls_beside_readers_and_scans(self, story):
+        """compact is refused or moves all rows: a reader never sees a key missing, a copy is always whole."""
+        story(
+            """
+m = IntArrayMap(3, "int64")
+keys = np.arange(2000)
+rows = np.ascontiguousarray(np.repeat(keys[:, None], 3, axis=1))
+m.set_many(keys, rows)
+stop = threading.Event()
+outcomes = {"moved": 0, "held": 0}
+
+def shrink_and_grow():
+    for turn in range(120):
+        m.set_many(np.arange(2000, 4000), 1)
+        m.delete_many(np.arange(2000, 4000))
+        try:
+            m.compact()
+            outcomes["moved"] += 1
+        except BufferError:
+            outcomes["held"] += 1
+        m.reserve(2000 + 100 * turn)
+    stop.set()
+
+def read():
+    while not stop.is_set():
+        assert (m.get_many(keys) == rows).all()
+        assert m.contains_many(keys).all()
+        for key in range(0, 2000, 97):
+            assert m[key].tolist() == [key] * 3
+
+def scan():
+    while not stop.is_set():
+        came = sorted(key for key, _ in m.scan() if key < 2000)
+        assert came == list(range(2000)), len(came)
+
+def copy():
+    while not stop.is_set():
+        other = m.copy()
+        assert (other.get_many(keys) == rows).all() and other._check() is None
+        assert len(m.blocks()) >= 1 and m.stats().count >= 2000
+
+together(shrink_and_grow, read, scan, copy)
+assert m._check() is None
+assert sum(outcomes.values()) == 120
+gc.collect()
+m.compact()
 """
         )
 
@@ -975,6 +1249,71 @@ assert m._check() is None
 """
         )
 
+    def test_weakref_callbacks_use_the_map(self, story):
+        """They run wherever a map or a view goes: in the middle of other calls on the same map too."""
+        story(
+            """
+m = IntArrayMap(2, "int64")
+m.set_many(np.arange(1000), 0)
+calls = [0, 0, 0]
+
+def callback(n):
+    def run(reference):
+        calls[n] += 1
+        m.add_many(np.arange(300), 1)
+        m[5], len(m), m.get(7), m.pop(10_000 + n, None)
+        m[10_000 + n] = 1
+    return run
+
+def of_views(n):
+    run = callback(n)
+    for turn in range(300):
+        view = m[turn % 1000]
+        reference = weakref.ref(view, run)
+        del view
+    assert calls[n] == 300, calls
+
+def of_maps(n):
+    run = callback(n)
+    references = []
+    for turn in range(300):
+        other = m.copy()
+        references.append(weakref.ref(other, run))
+        box = [other]
+        box.append(box)  # the collector's
+        del other, box
+        if turn % 10 == 0:
+            gc.collect()
+
+together(lambda: of_views(0), lambda: of_maps(1), lambda: of_views(2))
+gc.collect()
+assert m._check() is None
+"""
+        )
+
+    def test_tracemalloc_is_told_the_truth(self, story):
+        """Threads tell it of their writes side by side: what it believes in the end is what the map has."""
+        story(
+            """
+import tracemalloc
+tracemalloc.start()
+maps = [IntArrayMap(8, index=index) for index in ("hash", "direct", "auto")]
+
+def work(seed):
+    rng = np.random.default_rng(seed)
+    for turn in range(150):
+        for m in maps:
+            m.set_many(rng.integers(0, 40_000, 500), 1.0)
+            m[int(rng.integers(40_000))] = 2.0
+            if turn % 40 == seed:
+                m.clear()
+
+together(*[lambda seed=seed: work(seed) for seed in range(4)])
+traces = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, 0x1A3A9)]).traces
+assert sorted(trace.size for trace in traces) == sorted(m.nbytes for m in maps)
+"""
+        )
+
     def test_at_interpreter_exit(self, story):
         story(
             """
@@ -990,6 +1329,214 @@ def work():
 
 threading.Thread(target=work, daemon=True).start()
 time.sleep(0.05)
+"""
+        )
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "m.get_many(keys)",
+            "m.add_many(keys, 1)",
+            "m[next(turns) % 1000]",
+            "m.update_many(keys, 1, 'max')",
+            "held.append([*m.values()])",
+            "[None for _ in m.scan()]",
+            "m.copy()",
+            "IntArrayMap.from_arrays(keys, m.get_many(keys))",
+            "m.blocks()",
+            "m.save(path)",
+        ],
+    )
+    def test_daemon_threads_at_exit(self, story, call, tmp_path):
+        """They are stopped wherever they take the GIL back: no lock is held there that the end would wait for."""
+        story(
+            f"""
+import itertools
+m = IntArrayMap(2, "int64")
+keys = np.arange(5000)
+m.set_many(keys, 0)
+turns = itertools.count()
+held = []
+running = threading.Semaphore(0)
+path = {str(tmp_path / "map.iam")!r}
+
+def work():
+    running.release()
+    while True:
+        {call}
+        del held[:-2]
+
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+for _ in range(4):
+    running.acquire()
+time.sleep(0.1)
+views = [m[key] for key in range(1000)]
+m[5] = 6
+"""
+        )
+
+    def test_threads_at_shutdown_hold_views(self, story):
+        """Threads that the interpreter waits for go on using map and views; what is left goes with the module."""
+        out = story(
+            """
+import atexit
+m = IntArrayMap(2, "int64")
+m.set_many(np.arange(1000), 1)
+local = threading.local()
+kept = [m[key] for key in range(100)] + m.blocks()
+cycle = [m, kept, [*m.items()]]
+cycle.append(cycle)
+
+class Late:
+    def __init__(self):
+        self.map, self.view, self.write = m, m[7], os.write
+
+    def __del__(self):
+        # Exact rows only: where numbers are to be converted, modules are asked that may be gone by now.
+        self.map[8] = self.view
+        assert self.map.pop(8).tolist() == [1, 1] and 8 not in self.map and len(self.map) == 999
+        self.write(1, b"late ")
+
+late = Late()
+
+def work():
+    local.views = [m[key] for key in range(500)]
+    threading.main_thread().join()
+    m.add_many(np.arange(10, 1000), 1)
+    assert local.views[3].tolist() == m[3].tolist()
+    m.copy().close()
+    os.write(1, b"thread ")
+
+for _ in range(3):
+    threading.Thread(target=work).start()
+
+def at_exit():
+    m.set_many(np.arange(1000), 1)
+    assert len(m) == 1000 and m._check() is None
+    os.write(1, b"exit ")
+
+atexit.register(at_exit)
+"""
+        )
+        assert sorted(out.split()) == ["exit", "late", "thread", "thread", "thread"]
+
+
+class TestInterpreters:
+    """A second interpreter in one process: NumPy and our modules work there, or refuse by ImportError."""
+
+    @pytest.mark.parametrize("isolated", [False, True], ids=["legacy", "isolated"])
+    @pytest.mark.parametrize("main_first", [True, False], ids=["main first", "main last"])
+    def test_works_or_refuses(self, run_child, isolated, main_first):
+        run_child(
+            f"""
+import os
+try:
+    import _interpreters as interpreters
+    create = lambda: interpreters.create("isolated" if {isolated} else "legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    create = lambda: interpreters.create(isolated={isolated})
+
+def use():
+    from intarraymap import IntArrayMap
+    m = IntArrayMap(2)
+    m[5] = 1
+    view = m[5]
+    m.add_many([5, 6, 7] * 1000, 1)
+    assert len(m) == 3 and view[0] == 1001 and m._check() is None
+    return m, view
+
+kept = use() if {main_first} else None
+reader, writer = os.pipe()
+code = '''
+import os, warnings
+warnings.simplefilter("ignore")  # NumPy's
+try:
+    from intarraymap import IntArrayMap
+    m = IntArrayMap(2); m[5] = 1; view = m[5]
+    m.add_many([5, 6, 7] * 1000, 1)
+    said = "works" if len(m) == 3 and view[0] == 1001 else "fails"
+except ImportError as error:
+    said = "refuses: " + str(error)[:200]
+os.write(WRITER, said.encode())
+'''.replace("WRITER", str(writer))
+said = []
+for turn in range(3):
+    other = create()
+    assert interpreters.run_string(other, code) is None
+    said.append(os.read(reader, 1000).decode())
+    interpreters.destroy(other)
+assert all(each.startswith(("works", "refuses: ")) for each in said), said
+try:
+    use()
+except ImportError:  # the other interpreter was first
+    assert kept is None and said[0] == "works", said
+"""
+        )
+
+
+class TestInputsChangedMeanwhile:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            "m.set_many(keys, rows)",
+            "m.add_many(keys, rows)",
+            "m.update_many(keys, rows, 'max')",
+            "m.get_many(keys, rows)",
+            "m.pop_many(keys, rows)",
+            "m.add_at(keys, items, values)",
+            "m.ensure_many(keys, rows[0])",
+            "m.get_many(keys, 0, out=rows)",
+            "IntArrayMap.from_arrays(keys, rows)",
+            "m.set_many(listed, rows[:100])",
+            "m.set_many(np.arange(100), nested)",
+            "m.update(mapping)",
+            "m.__setitem__(5, nested[0])",
+            "m.update(pairs)",
+        ],
+    )
+    def test_by_another_thread(self, story, call):
+        """Numbers that change while they are read, lists and dicts that grow and shrink: some answer, no broken map."""
+        story(
+            f"""
+m = IntArrayMap(2, "int64")
+keys = np.arange(3000)
+rows = np.ones((3000, 2), "int64")
+items, values = np.zeros(3000, "int64"), np.ones(3000, "int64")
+listed, nested = list(range(100)), [[1, 2] for _ in range(100)]
+mapping = {{key: [1, 2] for key in range(100)}}
+pairs = list(mapping.items())
+m.set_many(keys, 1)
+stop = threading.Event()
+
+def scramble():
+    rng = np.random.default_rng(0)
+    while not stop.is_set():
+        keys[:] = rng.integers(-5000, 5000, 3000)
+        rows[:] = rng.integers(-9, 9, (3000, 2))
+        items[:] = rng.integers(0, 4, 3000)
+        values[:] = 5
+        listed.append(listed.pop(0))
+        del listed[50:], nested[50:]
+        listed.extend(range(50)); nested.extend([[3, 4]] * 50)
+        nested[0].append(nested[0].pop())
+        mapping[int(keys[0])] = [5, 6]
+        mapping.pop(next(iter(mapping)))
+        pairs[:] = [(3, [4, 5])] * int(rng.integers(1, 100))
+
+def work():
+    try:
+        for turn in range(200):
+            try:
+                {call}
+            except (KeyError, ValueError, TypeError, RuntimeError):
+                pass
+    finally:
+        stop.set()
+
+together(scramble, work)
+assert m._check() is None
 """
         )
 
