@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help demo test test-quick core-test checked bench bench-full bench-native bench-micro lint format types clean
+.PHONY: help demo test test-quick core-test check-asan check-valgrind fuzz checked bench bench-full bench-native bench-micro lint format types clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,6 +21,15 @@ test-quick:  ## the C core and the Python tests, with what the last run left in 
 
 core-test:  ## the C core alone: checked, then under the sanitizers
 	@$(PYTHON) tests/run.py --quick core-checked core-asan-ubsan
+
+check-asan:  ## all Python tests on a build with the address and undefined behaviour sanitizers
+	@$(PYTHON) -m tests.campaigns asan $(ASAN)
+
+check-valgrind:  ## views, scans and blocks, and the C core, under valgrind
+	@$(PYTHON) -m tests.campaigns valgrind $(VALGRIND)
+
+fuzz:  ## five minutes of libFuzzer and atheris; FUZZ="fuzz_ops --minutes 60" for more of one
+	@$(PYTHON) -m tests.campaigns fuzz $(FUZZ)
 
 lint:  ## looks of every file
 	@$(PYTHON) tests/run.py --quick lint

@@ -14,7 +14,8 @@ enum {
     STEPS_MOST = 200,
     BATCH_MOST = 20400, /* enough for build_index */
     ROWS_MOST = 40000,
-    MAP_BYTES_MOST = 4 << 20,
+    COLLIDING_MOST = 600, /* rows where all hashes are the same: a chain is walked from end to end */
+    MAP_BYTES_MOST = 2 << 20,
     VIEWS_MOST = 12,
     BLOCKS_MOST = 3,
     ITEMS_MOST = 600,
@@ -300,6 +301,8 @@ static int64_t take_key(world *w)
 static size_t count_allowed(const world *w, size_t count)
 {
     size_t rows_most = MAP_BYTES_MOST / w->row_bytes < ROWS_MOST ? MAP_BYTES_MOST / w->row_bytes : ROWS_MOST;
+    if (w->options.hash_and != 0)
+        rows_most = COLLIDING_MOST;
     size_t room = w->count < rows_most ? rows_most - w->count : 0;
     size_t most = room < BATCH_MOST ? room : BATCH_MOST;
     return count < most ? count : most;
@@ -780,7 +783,7 @@ static void do_export(world *w)
         EXPECT(iam_map_walk(w->map, false, &position, 1, &key, NULL) == 1 && (!with_keys || keys[i] == key));
         expect_row(w, rows + i * w->row_bytes, model_find(w, key)->items);
     }
-    EXPECT(w->count == 0 || iam_map_overlaps(w->map, iam_map_find(w->map, keys[0], NULL), 1) || !with_keys);
+    EXPECT(w->count == 0 || !with_keys || iam_map_overlaps(w->map, iam_map_find(w->map, keys[0], NULL), 1));
     EXPECT(!iam_map_overlaps(w->map, rows, w->count * w->row_bytes + 1));
     free(rows);
     free(keys);
