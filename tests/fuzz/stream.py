@@ -59,7 +59,7 @@ class Stream:
 
 
 def main(one_input: Callable[[bytes], None]) -> None:
-    """Hands the process to libFuzzer; the arguments are its own. Without atheris: to Hypothesis, for as many seconds."""
+    """Hands the process to libFuzzer; the arguments are its own. Without atheris: to Hypothesis, as long."""
     try:
         import atheris
     except ImportError:
