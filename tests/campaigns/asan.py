@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -33,6 +34,8 @@ ASAN_OPTIONS = {
     "quarantine_size_mb": 64,  # 256 for each worker and child is more than small machines have
     "malloc_context_size": 10,
 }
+#: What the sanitizers say goes here, a file for each process: children are tests too, and pytest swallows much.
+SAID = ROOT / "build" / "asan" / "said"
 UBSAN_OPTIONS = {"print_stacktrace": 1, "halt_on_error": 1}
 
 #: Tests that ask for what a sanitizer takes away, with the reason. Each is run by the layers `python` and, as far as it
@@ -52,7 +55,7 @@ def library(name: str) -> str:
 
 
 def joined(options: dict[str, int]) -> str:
-    return ":".join(f"{name}={value}" for name, value in options.items())
+    return ":".join([*(f"{name}={value}" for name, value in options.items()), f"log_path={SAID / 'report'}"])
 
 
 def environment(site: Path = SITE) -> dict[str, str]:
@@ -91,6 +94,8 @@ def main(arguments: list[str]) -> int:
         if not options.no_build:
             build()
         run(BIN / "python", "-c", "import intarraymap._owner as o; assert 'asan' in o.__file__", environ=environment())
+        shutil.rmtree(SAID, ignore_errors=True)
+        SAID.mkdir(parents=True)
         for name, reason in LEFT_OUT.items():
             say(f"left out: {name}: {reason}")
         left_out = [f"--deselect=tests/python/{name}" for name in LEFT_OUT]
@@ -98,15 +103,19 @@ def main(arguments: list[str]) -> int:
     except Red as reason:
         problem = str(reason)
         say(f"FAILED: {problem}")
-    failed = bool(light.failed or problem)
+    reports = sorted(SAID.glob("*")) if SAID.exists() else []
+    for report in reports:
+        say(f"---- {report.name}\n{report.read_text(errors='replace')[:8000]}")
+    failed = bool(light.failed or problem or reports)
     seconds = time.perf_counter() - start
     if not wanted:
         counts: dict[str, int | float | str] = {
             "Python tests on the ASan and UBSan build": light.passed,
             "failed": light.failed,
+            "reports of the sanitizers": len(reports),
             "skipped by themselves": light.skipped,
             "left out, with a reason each": len(LEFT_OUT),
         }
         record("asan", counts, seconds, failed)
-    say(f"{light.passed} passed, {light.failed} failed, {light.skipped} skipped, {len(LEFT_OUT)} left out")
+    say(f"{light.passed} passed, {light.failed} failed, {light.skipped} skipped, {len(LEFT_OUT)} left out, {len(reports)} reports")
     return 1 if failed else 0

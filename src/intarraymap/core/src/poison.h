@@ -29,6 +29,13 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+/* A call that builds without poison leave out. */
+#if POISON_BITES
+#define POISON(call) call
+#else
+#define POISON(call) ((void)0)
+#endif
+
 /* Nobody may look at [start, start + bytes) from now on. */
 static inline void poison_lay(const void *start, size_t bytes)
 {

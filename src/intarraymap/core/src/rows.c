@@ -58,16 +58,7 @@ void rows_release(iam_rows *rows)
 
 /* ---- Poison ----------------------------------------------------------------------------------------------------- */
 
-void rows_lift_run(iam_rows *rows, uint64_t begin, uint64_t end)
-{
-    if (!POISON_BITES)
-        return;
-    for (uint64_t run_end; begin < end; begin = run_end) {
-        run_end = segments_run_end(&rows->row_store, begin);
-        run_end = run_end < end ? run_end : end;
-        poison_lift(rows_at(rows, begin), (run_end - begin) * rows->row_bytes);
-    }
-}
+#if POISON_BITES
 
 /* Whether free rows are shown: a mapped image has them as they are in the file, a block as they are in memory. */
 static bool shows_free_rows(const iam_rows *rows)
@@ -81,13 +72,26 @@ static void lay_row(iam_rows *rows, uint64_t number)
         poison_lay(rows_at(rows, number), rows->row_bytes);
 }
 
+void rows_lift_run(iam_rows *rows, uint64_t begin, uint64_t end)
+{
+    for (uint64_t run_end; begin < end; begin = run_end) {
+        run_end = segments_run_end(&rows->row_store, begin);
+        run_end = run_end < end ? run_end : end;
+        poison_lift(rows_at(rows, begin), (run_end - begin) * rows->row_bytes);
+    }
+}
+
 void rows_lay_run(iam_rows *rows, uint64_t begin, uint64_t end)
 {
-    if (!POISON_BITES)
-        return;
     for (uint64_t number = begin; number < end; number++)
         if (number >= rows->used_count || (!rows_present(rows, number) && !rows_any_held(rows, number, number + 1)))
             lay_row(rows, number);
+}
+
+void rows_lift_for_block(iam_rows *rows)
+{
+    atomic_store_explicit(&rows->shows_all, true, memory_order_relaxed);
+    rows_lift_run(rows, 0, rows->used_count);
 }
 
 /* The map has gone: what a view holds may be looked at and nothing else. */
@@ -100,14 +104,6 @@ static void lay_all_but_held(iam_rows *rows)
     }
 }
 
-void rows_lift_for_block(iam_rows *rows)
-{
-    if (!POISON_BITES)
-        return;
-    atomic_store_explicit(&rows->shows_all, true, memory_order_relaxed);
-    rows_lift_run(rows, 0, rows->used_count);
-}
-
 static void lay_after_blocks(iam_rows *rows)
 {
     if (atomic_load_explicit(&rows->shows_all, memory_order_relaxed) && !shows_free_rows(rows)) {
@@ -115,6 +111,8 @@ static void lay_after_blocks(iam_rows *rows)
         rows_lay_run(rows, 0, rows->row_store.item_count);
     }
 }
+
+#endif
 
 void rows_abandon(iam_rows *rows)
 {
@@ -132,8 +130,7 @@ void rows_abandon(iam_rows *rows)
             }
         }
         segments_give_back(&rows->row_store, begin, rows->used_count);
-        if (POISON_BITES)
-            lay_all_but_held(rows);
+        POISON(lay_all_but_held(rows));
     }
     rows_release(rows);
 }
@@ -153,15 +150,13 @@ static uint64_t insert_limit(const iam_rows *rows)
 bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, segments_how how)
 {
     alloc *memory = &rows->memory;
-    uint64_t old_count = rows->row_store.item_count;
     bool room = segments_reserve(&rows->row_store, memory, row_count, how) &&
                 segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, how) &&
                 segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2,
                                  how == SEGMENTS_AHEAD ? how : SEGMENTS_EXACT) &&
                 (!with_keys || segments_reserve(&rows->key_store, memory, row_count, how));
     rows->insert_limit = insert_limit(rows);
-    if (POISON_BITES)
-        rows_lay_run(rows, old_count, rows->row_store.item_count);
+    POISON(rows_lay_run(rows, rows->used_count, rows->row_store.item_count));
     return room;
 }
 
@@ -181,15 +176,13 @@ void rows_take_all(iam_rows *rows, uint64_t row_count)
     if (row_count % 64 != 0)
         *rows_word(rows, row_count - 1) = ((uint64_t)1 << (row_count % 64)) - 1;
     rows->used_count = rows->live_count = rows->last_bound = row_count;
-    if (POISON_BITES)
-        rows_lift_run(rows, 0, row_count);
+    POISON(rows_lift_run(rows, 0, row_count));
 }
 
 void rows_mark(iam_rows *rows, uint32_t number)
 {
     CHECK(!rows_present(rows, number));
-    if (POISON_BITES)
-        poison_lift(rows_at(rows, number), rows->row_bytes);
+    POISON(poison_lift(rows_at(rows, number), rows->row_bytes));
     *rows_word(rows, number) |= (uint64_t)1 << (number & 63);
     rows->live_count++;
     if (number >= rows->last_bound)
@@ -234,8 +227,7 @@ bool rows_unmark(iam_rows *rows, uint32_t number)
     lower_bound(rows, number);
     hold *holds = rows_hold(rows, number);
     if (LIKELY(holds == NULL)) {
-        if (POISON_BITES)
-            lay_row(rows, number);
+        POISON(lay_row(rows, number));
         return true;
     }
     /* Nobody can take a view of an absent row, so a count of zero stays zero: no DEAD is needed then. */
@@ -247,8 +239,7 @@ bool rows_unmark(iam_rows *rows, uint32_t number)
     if (before & HOLD_QUEUED)
         return false;
     atomic_fetch_and_explicit(&holds->state, ~HOLD_DEAD, memory_order_acq_rel);
-    if (POISON_BITES)
-        lay_row(rows, number);
+    POISON(lay_row(rows, number));
     return true;
 }
 
@@ -271,8 +262,7 @@ void rows_make_free(iam_rows *rows, uint32_t number)
 
 void rows_settle(iam_rows *rows)
 {
-    if (POISON_BITES)
-        lay_after_blocks(rows);
+    POISON(lay_after_blocks(rows));
     if (rows->deferred_head == IAM_ROW_NONE || atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0)
         return;
     *rows_key(rows, rows->deferred_tail) = rows->free_head;
@@ -295,8 +285,7 @@ uint32_t rows_drain(iam_rows *rows)
         if (!(before & HOLD_DEAD) || (before & HOLD_VIEWS))
             continue; /* it came back to life meanwhile; its next last view sees to it */
         atomic_fetch_and_explicit(&holds->state, ~HOLD_DEAD, memory_order_acq_rel);
-        if (POISON_BITES)
-            lay_row(rows, number);
+        POISON(lay_row(rows, number));
         return number;
     }
     return IAM_ROW_NONE;

@@ -83,8 +83,8 @@ static inline uint32_t rows_insert(iam_rows *rows, int64_t key);
 uint64_t rows_take_run(iam_rows *rows, uint64_t row_count);
 /* Makes rows [0, row_count) of unused storage LIVE; their keys are written. */
 void rows_take_all(iam_rows *rows, uint64_t row_count);
-/* For builds that poison (poison.h); in others they do nothing. Rows [begin, end) may all be looked at; those that are
- * free, or have never been handed out, may not; a block was taken, which shows free rows too. */
+/* Builds that poison only (poison.h): called through POISON. Rows [begin, end) may all be looked at; those
+ * that are free, or have never been handed out, may not; a block was taken, which shows free rows too. */
 void rows_lift_run(iam_rows *rows, uint64_t begin, uint64_t end);
 void rows_lay_run(iam_rows *rows, uint64_t begin, uint64_t end);
 void rows_lift_for_block(iam_rows *rows);
@@ -155,8 +155,7 @@ static inline uint32_t rows_insert(iam_rows *rows, int64_t key)
     } else {
         number = (uint32_t)rows->used_count++;
     }
-    if (POISON_BITES)
-        poison_lift(rows_at(rows, number), rows->row_bytes);
+    POISON(poison_lift(rows_at(rows, number), rows->row_bytes));
     *rows_key(rows, number) = key;
     *rows_word(rows, number) |= (uint64_t)1 << (number & 63);
     rows->live_count++;

@@ -39,6 +39,8 @@ static void *block_start(const segments *array, uint32_t block)
     return (void *)(array->low[block] + block_first(array, block) * array->item_bytes);
 }
 
+#if POISON_BITES
+
 /* Bytes of the range that are in use or poisoned. */
 static size_t guarded_bytes(const segments *array)
 {
@@ -46,7 +48,16 @@ static size_t guarded_bytes(const segments *array)
     return bytes < array->range_bytes ? bytes : array->range_bytes;
 }
 
-static void lift_all(segments *array)
+/* Items from `old_count` on have been committed. */
+static void guard(const segments *array, uint64_t old_count)
+{
+    size_t old_bytes = (old_count - array->low_count) * array->item_bytes;
+    size_t used_bytes = (array->item_count - array->low_count) * array->item_bytes;
+    poison_lift(array->range + old_bytes, used_bytes - old_bytes);
+    poison_lay(array->range + used_bytes, guarded_bytes(array) - used_bytes);
+}
+
+static void lift_all(const segments *array)
 {
     for (uint32_t block = array->borrowed_count > 0; block < array->block_count; block++)
         poison_lift(block_start(array, block), block_items(array, block) * array->item_bytes);
@@ -54,10 +65,11 @@ static void lift_all(segments *array)
         poison_lift(array->range, guarded_bytes(array));
 }
 
+#endif
+
 void segments_end(segments *array, alloc *memory)
 {
-    if (POISON_BITES)
-        lift_all(array);
+    POISON(lift_all(array));
     for (uint32_t block = array->borrowed_count > 0; block < array->block_count; block++)
         alloc_release(memory, block_start(array, block), block_items(array, block), array->item_bytes);
     if (array->range != NULL) {
@@ -174,12 +186,7 @@ static bool commit(segments *array, alloc *memory, uint64_t item_count, segments
         array->warm_count = old_count + warm_bytes / array->item_bytes;
     }
     array->item_count = item_count;
-    if (POISON_BITES) {
-        size_t used_bytes = (item_count - array->low_count) * array->item_bytes;
-        poison_lift((void *)(array->high + old_count * array->item_bytes),
-                    (item_count - old_count) * array->item_bytes);
-        poison_lay(array->range + used_bytes, guarded_bytes(array) - used_bytes);
-    }
+    POISON(guard(array, old_count));
     return true;
 }
 
