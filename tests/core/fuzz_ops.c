@@ -895,7 +895,7 @@ static void do_save(world *w)
     iam_image_info info;
     iam_image_info_read(bytes, &info);
     EXPECT(info.file_bytes == total);
-    iam_image_trust(opened);
+    EXPECT(iam_image_trust(opened) == IAM_OK);
     move_to(w, opened);
     w->can_fail = false; /* it has no allocator but the system's */
 }
