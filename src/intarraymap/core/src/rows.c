@@ -72,20 +72,30 @@ static void lay_row(iam_rows *rows, uint64_t number)
         poison_lay(rows_at(rows, number), rows->row_bytes);
 }
 
-void rows_lift_run(iam_rows *rows, uint64_t begin, uint64_t end)
+typedef void poison_call(const void *start, size_t bytes);
+
+static void for_run(iam_rows *rows, uint64_t begin, uint64_t end, poison_call *call)
 {
     for (uint64_t run_end; begin < end; begin = run_end) {
         run_end = segments_run_end(&rows->row_store, begin);
         run_end = run_end < end ? run_end : end;
-        poison_lift(rows_at(rows, begin), (run_end - begin) * rows->row_bytes);
+        call(rows_at(rows, begin), (run_end - begin) * rows->row_bytes);
     }
+}
+
+void rows_lift_run(iam_rows *rows, uint64_t begin, uint64_t end)
+{
+    for_run(rows, begin, end, poison_lift);
 }
 
 void rows_lay_run(iam_rows *rows, uint64_t begin, uint64_t end)
 {
-    for (uint64_t number = begin; number < end; number++)
-        if (number >= rows->used_count || (!rows_present(rows, number) && !rows_any_held(rows, number, number + 1)))
-            lay_row(rows, number);
+    if (shows_free_rows(rows))
+        return;
+    for (; begin < end && begin < rows->used_count; begin++)
+        if (!rows_present(rows, begin) && !rows_any_held(rows, begin, begin + 1))
+            lay_row(rows, begin);
+    for_run(rows, begin, end, poison_lay);
 }
 
 void rows_lift_for_block(iam_rows *rows)
@@ -150,13 +160,15 @@ static uint64_t insert_limit(const iam_rows *rows)
 bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, segments_how how)
 {
     alloc *memory = &rows->memory;
+    uint64_t old_count = rows->row_store.item_count;
     bool room = segments_reserve(&rows->row_store, memory, row_count, how) &&
                 segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, how) &&
                 segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2,
                                  how == SEGMENTS_AHEAD ? how : SEGMENTS_EXACT) &&
                 (!with_keys || segments_reserve(&rows->key_store, memory, row_count, how));
     rows->insert_limit = insert_limit(rows);
-    POISON(rows_lay_run(rows, rows->used_count, rows->row_store.item_count));
+    (void)old_count;
+    POISON(rows_lay_run(rows, old_count, rows->row_store.item_count));
     return room;
 }
 
