@@ -62,7 +62,8 @@ def environment(site: Path = SITE) -> dict[str, str]:
     """What a process needs to load the sanitized build."""
     return {
         "PYTHONPATH": str(site),
-        "LD_PRELOAD": library("libasan.so"),
+        # libstdc++ beside it: the sanitizer looks for __cxa_throw when it starts, and pyarrow brings C++ later.
+        "LD_PRELOAD": " ".join(filter(None, (library("libasan.so"), library("libstdc++.so.6")))),
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": joined(ASAN_OPTIONS),
         "UBSAN_OPTIONS": joined(UBSAN_OPTIONS),
@@ -117,5 +118,6 @@ def main(arguments: list[str]) -> int:
             "left out, with a reason each": len(LEFT_OUT),
         }
         record("asan", counts, seconds, failed)
-    say(f"{light.passed} passed, {light.failed} failed, {light.skipped} skipped, {len(LEFT_OUT)} left out, {len(reports)} reports")
+    found = f"{len(LEFT_OUT)} left out, {len(reports)} reports of the sanitizers"
+    say(f"{light.passed} passed, {light.failed} failed, {light.skipped} skipped, {found}")
     return 1 if failed else 0

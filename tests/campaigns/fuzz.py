@@ -24,6 +24,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.campaigns.asan import library as runtime_library
 from tests.campaigns.counts import record
 from tests.run import BIN, ROOT, Red, group, make_environment, run, say
 
@@ -101,6 +102,7 @@ def with_atheris() -> Python:
         (ATHERIS / "ready").touch()
     python = ATHERIS / "bin" / "python"
     library = next((ATHERIS / "lib").glob("python*/site-packages/asan_with_fuzzer.so"))
+    preloaded = f"{library} {runtime_library('libstdc++.so.6')}"  # which asan.py explains
     flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link"
     environ = {"CC": "clang", "LDSHARED": "clang -shared", "CFLAGS": flags, "LDFLAGS": flags}
     install: list[str | Path] = [
@@ -115,7 +117,7 @@ def with_atheris() -> Python:
     ]
     run(*install, "--no-build-isolation", "--upgrade", "--target", SITE, ROOT, environ=environ, quiet=True)
     found = Python(
-        python, {"PYTHONPATH": f"{SITE}{os.pathsep}{ROOT}", "LD_PRELOAD": str(library), **SANITIZERS}, is_guided=True
+        python, {"PYTHONPATH": f"{SITE}{os.pathsep}{ROOT}", "LD_PRELOAD": preloaded, **SANITIZERS}, is_guided=True
     )
     run(python, "-c", "import atheris, intarraymap", environ=found.environ)
     return found
@@ -149,7 +151,7 @@ def get_python_ready() -> Python:
 def command(target: str, python: Python | None) -> tuple[list[str], dict[str, str]]:
     if python is None or target not in IN_PYTHON:
         return [str(CORE / target)], SANITIZERS
-    return [str(python.program), str(KEPT / f"{target}.py")], python.environ
+    return [str(python.program), "-m", "tests.fuzz", target], python.environ
 
 
 def folders(target: str) -> list[Path]:

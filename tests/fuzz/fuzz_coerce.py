@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from intarraymap import IntArrayMap
-from tests.fuzz.stream import DOCUMENTED, Stream, main
+from tests.fuzz.stream import DOCUMENTED, Stream
 
 NUMBERS = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "?", "M8[s]", "m8[D]", "O")
 OTHERS = ("S3", "U2", "V4", "i4,f8", "M8", "g", "T")
@@ -175,7 +175,3 @@ def one_input(data: bytes) -> None:
             if not stream:
                 break
             attempt(m, stream)
-
-
-if __name__ == "__main__":
-    main(one_input)

@@ -19,7 +19,7 @@ import numpy as np
 
 from intarraymap import IntArrayMap
 from intarraymap.pickling import rebuild
-from tests.fuzz.stream import DOCUMENTED, Stream, main
+from tests.fuzz.stream import DOCUMENTED, Stream
 
 try:
     import pyarrow
@@ -201,7 +201,3 @@ def one_input(data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stream.choice((image, image, archive, pickled, arrow))(stream)
-
-
-if __name__ == "__main__":
-    main(one_input)

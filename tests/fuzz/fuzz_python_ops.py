@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from intarraymap import IntArrayMap
-from tests.fuzz.stream import DOCUMENTED, Stream, main
+from tests.fuzz.stream import DOCUMENTED, Stream
 
 DTYPES = ("int64", "int16", "uint8", "float32", "complex64", "bool", "datetime64[s]", "float16")
 SHAPES = (1, 3, (2, 2), 9)
@@ -307,7 +307,3 @@ def one_input(data: bytes) -> None:
             except DOCUMENTED:
                 pass  # and nothing has changed: compared below
             fuzzed.compare()
-
-
-if __name__ == "__main__":
-    main(one_input)

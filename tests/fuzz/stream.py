@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 #: All that a call may raise, whatever it is given (README, "Errors").
@@ -56,36 +54,3 @@ class Stream:
         if kind == 6:
             return (self.byte() - 128) << self.below(57)
         return int.from_bytes(self.bytes(8), "little", signed=True)
-
-
-def main(one_input: Callable[[bytes], None]) -> None:
-    """Hands the process to libFuzzer; the arguments are its own. Without atheris: to Hypothesis, as long."""
-    try:
-        import atheris
-    except ImportError:
-        by_hypothesis(one_input)
-        return
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
-
-
-def by_hypothesis(one_input: Callable[[bytes], None]) -> None:
-    """Not guided by coverage, so worth less; says what libFuzzer says at its end."""
-    from hypothesis import HealthCheck, given, settings
-    from hypothesis import strategies as st
-
-    options = dict(word.lstrip("-").split("=") for word in sys.argv[1:] if "=" in word)
-    end = time.monotonic() + float(options.get("max_total_time", 10))
-    count = 0
-
-    @settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(st.binary(max_size=int(options.get("max_len", 300))))
-    def run(data: bytes) -> None:
-        nonlocal count
-        count += 1
-        one_input(data)
-
-    while time.monotonic() < end:
-        run()
-    print(f"stat::number_of_executed_units: {count}", file=sys.stderr)

@@ -347,7 +347,7 @@ def test_blocks_and_arrow_of_a_file_that_grew(index, count, path):
         there = np.unpackbits(present, bitorder="little")[: len(rows)].astype(bool)
         found += keys[there].tolist()
         assert first % 8 == 0
-        assert all((m[key] == row).all() for key, row in zip(keys[there].tolist(), rows[there]))
+        assert all((m[key] == row).all() for key, row in zip(keys[there].tolist(), rows[there], strict=True))
     assert sorted(found) == sorted(m)
     again = IntArrayMap.from_arrow(m)
     assert again == m
