@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
-.PHONY: help demo test test-quick test-report core-test coverage mutate soak lint types format bench bench-full \
-        bench-native bench-micro check-freethreaded check-tsan checked clean
+.PHONY: help demo test test-quick test-report core-test coverage mutate soak check-asan check-valgrind fuzz lint \
+        types format bench bench-full bench-native bench-micro check-freethreaded check-tsan checked clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -34,6 +34,15 @@ mutate:  ## one small change to the C core at a time: do its tests notice? An ho
 
 soak:  ## ten minutes of random operations with fresh seeds, release and checked build by turns
 	@$(PYTHON) -m tests.campaigns soak $(SOAK)
+
+check-asan:  ## all Python tests on a build with the address and undefined behaviour sanitizers
+	@$(PYTHON) -m tests.campaigns asan $(ASAN)
+
+check-valgrind:  ## views, scans and blocks, and the C core, under valgrind
+	@$(PYTHON) -m tests.campaigns valgrind $(VALGRIND)
+
+fuzz:  ## five minutes of libFuzzer and atheris; FUZZ="fuzz_ops --minutes 60" for more of one
+	@$(PYTHON) -m tests.campaigns fuzz $(FUZZ)
 
 lint:  ## looks of every file
 	@$(PYTHON) tests/run.py --quick lint

@@ -257,7 +257,7 @@ cdef extern from "intarraymap.h" nogil:
     iam_status iam_image_verify_blocks(const void *bytes, uint64_t *block_io, uint64_t most_bytes, char *reason_out,
                                        size_t reason_bytes)
     iam_status iam_image_verify(const iam_map *map, char *reason_out, size_t reason_bytes)
-    void iam_image_trust(iam_map *map)
+    iam_status iam_image_trust(iam_map *map)
     void iam_image_info_read(const void *bytes, iam_image_info *info_out)
     void iam_map_fill(const iam_map *map, uint64_t *counts_out, size_t fill_count)
 

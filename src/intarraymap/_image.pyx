@@ -212,7 +212,9 @@ def open_image(Owner new not None, int descriptor, uint64_t byte_count, uint64_t
         if status != IAM_OK:
             fail(status, "loading an image")
         if writable:
-            iam_image_trust(map)
+            status = iam_image_trust(map)
+            if status != IAM_OK:
+                fail(status, "opening an image")
         if copied:
             iam_map_destroy(map)
             map = copy

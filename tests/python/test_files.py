@@ -332,6 +332,27 @@ def test_mode_c_is_private_and_writable(index, path):
     assert len(mine) == 1
 
 
+@pytest.mark.parametrize("index", ["hash", "direct"])
+@pytest.mark.parametrize("count", [5, 8, 21])
+def test_blocks_and_arrow_of_a_file_that_grew(index, count, path):
+    """A file whose number of rows is no multiple of eight, and rows beyond it: their bits were taken for others'."""
+    rows = np.arange(count * 300.0).reshape(count, 300)
+    IntArrayMap.from_arrays(np.arange(count), rows, index=index).save(path)
+    m = IntArrayMap.open(path, mode="c")
+    m.set_many(np.arange(100) * 2, 7.0)
+    for key in range(60, 120, 6):
+        del m[key]
+    found = []
+    for first, keys, rows, present in m.blocks():
+        there = np.unpackbits(present, bitorder="little")[: len(rows)].astype(bool)
+        found += keys[there].tolist()
+        assert first % 8 == 0
+        assert all((m[key] == row).all() for key, row in zip(keys[there].tolist(), rows[there], strict=True))
+    assert sorted(found) == sorted(m)
+    again = IntArrayMap.from_arrow(m)
+    assert again == m
+
+
 def test_mode_c_leaves_the_direct_index(path):
     m = IntArrayMap.from_arrays(range(20_000), rows_for(20_000))
     m.save(path)

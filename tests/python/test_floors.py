@@ -24,6 +24,7 @@ FLOORS = {
     "alloc": 0.1,
     "lock": 0.1,
     "ops": 0.1,
+    "poison": 0.1,
     "spare": 0.15,
     "segments": 0.2,
     "bucket": 1.0,

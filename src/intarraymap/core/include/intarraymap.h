@@ -372,8 +372,9 @@ iam_status iam_image_verify_blocks(const void *bytes, uint64_t *block_io, uint64
                                    size_t reason_bytes);
 /* Whether keys, presence and index fit together. O(n). IAM_OK or IAM_DAMAGED. */
 iam_status iam_image_verify(const iam_map *map, char *reason_out, size_t reason_bytes);
-/* After that, and if its memory is private and writable: the map may be written to. */
-void iam_image_trust(iam_map *map);
+/* After that, if its memory is private and writable and nobody has seen a row yet: the map may be written to. IAM_OK or
+ * IAM_NO_MEMORY. */
+iam_status iam_image_trust(iam_map *map);
 
 /* What an image's header says of the file, for those who want to look. */
 typedef struct iam_image_info {

@@ -180,6 +180,8 @@ bool build_index(iam_map *map, const int64_t *keys, size_t key_count)
     bool in_rows = rows->row_store.low_count == 0 &&
                    share_total <= rows->row_store.item_count * map->row_bytes / sizeof *plan.keys;
     plan.keys = in_rows ? rows_at(rows, 0) : alloc_block(&map->memory, share_total, sizeof *plan.keys, false);
+    if (in_rows)
+        POISON(rows_lift_run(rows, 0, rows->row_store.item_count));
     uint64_t homes = (uint64_t)1 << plan.homes_log2;
     uint8_t *taken = alloc_block(&map->memory, homes, 1, false);
     bool built = plan.keys != NULL && taken != NULL && deal_keys(index, keys, key_count, &plan, rows_key(rows, 0));
@@ -190,6 +192,8 @@ bool build_index(iam_map *map, const int64_t *keys, size_t key_count)
                           plan.end[part] - plan.begin[part], taken);
     }
     alloc_release(&map->memory, taken, homes, 1);
+    if (in_rows)
+        POISON(rows_lay_run(rows, 0, rows->row_store.item_count));
     if (!in_rows)
         alloc_release(&map->memory, plan.keys, share_total, sizeof *plan.keys);
     if (!built) {

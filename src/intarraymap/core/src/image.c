@@ -349,10 +349,41 @@ iam_status iam_image_verify(const iam_map *map, char *reason, size_t reason_byte
     return IAM_OK;
 }
 
-void iam_image_trust(iam_map *map)
+/* `fresh_out`: the same items, of which no more than a multiple of eight are borrowed; the rest are copies. */
+static bool borrow_whole_eights(const segments *array, alloc *memory, segments *fresh_out)
 {
+    uint64_t count = array->borrowed_count, whole = count & ~(uint64_t)7;
+    segments_begin(fresh_out, array->item_bytes, array->reserve_count, array->zeroed);
+    segments_borrow(fresh_out, count == 0 ? NULL : segments_at(array, 0), whole);
+    if (!segments_reserve(fresh_out, memory, count, SEGMENTS_EXACT))
+        return false;
+    for (uint64_t i = whole; i < count; i++)
+        memcpy(segments_at(fresh_out, i), segments_at(array, i), array->item_bytes);
+    return true;
+}
+
+/* The map may grow from here on, and rows that come lie elsewhere. Blocks have a bit a row, so they begin at multiples
+ * of eight: of a last group that is not whole, the rows that are there move to where the others will be, now that
+ * nobody has seen them yet. */
+iam_status iam_image_trust(iam_map *map)
+{
+    iam_rows *rows = map->rows;
+    if (rows->used_count % 8 != 0) {
+        segments row_store, key_store;
+        bool has_keys = map->state == MAP_HASH;
+        if (!borrow_whole_eights(&rows->row_store, &rows->memory, &row_store))
+            return IAM_NO_MEMORY;
+        if (has_keys && !borrow_whole_eights(&rows->key_store, &rows->memory, &key_store)) {
+            segments_end(&row_store, &rows->memory);
+            return IAM_NO_MEMORY;
+        }
+        rows->row_store = row_store;
+        if (has_keys)
+            rows->key_store = key_store;
+    }
     map->hash.row_limit = IAM_ROW_NONE;
     map->hash.chain_limit = UINT32_MAX;
+    return IAM_OK;
 }
 
 void iam_image_info_read(const void *bytes, iam_image_info *info)

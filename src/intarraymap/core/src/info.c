@@ -229,6 +229,7 @@ void iam_blocks_take(const iam_map *map)
 {
     atomic_fetch_add_explicit(&map->rows->refs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&map->rows->block_holds, 1, memory_order_relaxed);
+    POISON(rows_lift_for_block(map->rows));
 }
 
 void iam_scans_take(const iam_map *map)

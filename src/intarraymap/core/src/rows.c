@@ -56,6 +56,74 @@ void rows_release(iam_rows *rows)
         destroy(rows);
 }
 
+/* ---- Poison ----------------------------------------------------------------------------------------------------- */
+
+#if POISON_BITES
+
+/* Whether free rows are shown: a mapped image has them as they are in the file, a block as they are in memory. */
+static bool shows_free_rows(const iam_rows *rows)
+{
+    return rows->row_store.borrowed_count > 0 || atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0;
+}
+
+static void lay_row(iam_rows *rows, uint64_t number)
+{
+    if (!shows_free_rows(rows))
+        poison_lay(rows_at(rows, number), rows->row_bytes);
+}
+
+typedef void poison_call(const void *start, size_t bytes);
+
+static void for_run(iam_rows *rows, uint64_t begin, uint64_t end, poison_call *call)
+{
+    for (uint64_t run_end; begin < end; begin = run_end) {
+        run_end = segments_run_end(&rows->row_store, begin);
+        run_end = run_end < end ? run_end : end;
+        call(rows_at(rows, begin), (run_end - begin) * rows->row_bytes);
+    }
+}
+
+void rows_lift_run(iam_rows *rows, uint64_t begin, uint64_t end)
+{
+    for_run(rows, begin, end, poison_lift);
+}
+
+void rows_lay_run(iam_rows *rows, uint64_t begin, uint64_t end)
+{
+    if (shows_free_rows(rows))
+        return;
+    for (; begin < end && begin < rows->used_count; begin++)
+        if (!rows_present(rows, begin) && !rows_any_held(rows, begin, begin + 1))
+            lay_row(rows, begin);
+    for_run(rows, begin, end, poison_lay);
+}
+
+void rows_lift_for_block(iam_rows *rows)
+{
+    atomic_store_explicit(&rows->shows_all, true, memory_order_relaxed);
+    rows_lift_run(rows, 0, rows->used_count);
+}
+
+/* The map has gone: what a view holds may be looked at and nothing else. */
+static void lay_all_but_held(iam_rows *rows)
+{
+    for (uint64_t number = 0; number < rows->used_count; number++) {
+        const hold *holds = rows_hold(rows, number);
+        if (holds == NULL || (atomic_load_explicit(&holds->state, memory_order_acquire) & HOLD_VIEWS) == 0)
+            lay_row(rows, number);
+    }
+}
+
+static void lay_after_blocks(iam_rows *rows)
+{
+    if (atomic_load_explicit(&rows->shows_all, memory_order_relaxed) && !shows_free_rows(rows)) {
+        atomic_store_explicit(&rows->shows_all, false, memory_order_relaxed);
+        rows_lay_run(rows, 0, rows->row_store.item_count);
+    }
+}
+
+#endif
+
 void rows_abandon(iam_rows *rows)
 {
     /* With blocks alive anything may be looked at. Views can only go from here on, none can come. */
@@ -72,6 +140,7 @@ void rows_abandon(iam_rows *rows)
             }
         }
         segments_give_back(&rows->row_store, begin, rows->used_count);
+        POISON(lay_all_but_held(rows));
     }
     rows_release(rows);
 }
@@ -91,12 +160,15 @@ static uint64_t insert_limit(const iam_rows *rows)
 bool rows_reserve(iam_rows *rows, uint64_t row_count, bool with_keys, segments_how how)
 {
     alloc *memory = &rows->memory;
+    uint64_t old_count = rows->row_store.item_count;
     bool room = segments_reserve(&rows->row_store, memory, row_count, how) &&
                 segments_reserve(&rows->presence_store, memory, (row_count + 63) >> 6, how) &&
                 segments_reserve(&rows->hold_store, memory, (row_count + HOLD_CHUNK_ROWS - 1) >> HOLD_CHUNK_LOG2,
                                  how == SEGMENTS_AHEAD ? how : SEGMENTS_EXACT) &&
                 (!with_keys || segments_reserve(&rows->key_store, memory, row_count, how));
     rows->insert_limit = insert_limit(rows);
+    (void)old_count;
+    POISON(rows_lay_run(rows, old_count, rows->row_store.item_count));
     return room;
 }
 
@@ -116,11 +188,13 @@ void rows_take_all(iam_rows *rows, uint64_t row_count)
     if (row_count % 64 != 0)
         *rows_word(rows, row_count - 1) = ((uint64_t)1 << (row_count % 64)) - 1;
     rows->used_count = rows->live_count = rows->last_bound = row_count;
+    POISON(rows_lift_run(rows, 0, row_count));
 }
 
 void rows_mark(iam_rows *rows, uint32_t number)
 {
     CHECK(!rows_present(rows, number));
+    POISON(poison_lift(rows_at(rows, number), rows->row_bytes));
     *rows_word(rows, number) |= (uint64_t)1 << (number & 63);
     rows->live_count++;
     if (number >= rows->last_bound)
@@ -164,8 +238,10 @@ bool rows_unmark(iam_rows *rows, uint32_t number)
     rows->live_count--;
     lower_bound(rows, number);
     hold *holds = rows_hold(rows, number);
-    if (LIKELY(holds == NULL))
+    if (LIKELY(holds == NULL)) {
+        POISON(lay_row(rows, number));
         return true;
+    }
     /* Nobody can take a view of an absent row, so a count of zero stays zero: no DEAD is needed then. */
     uint32_t before = atomic_fetch_or_explicit(&holds->state, HOLD_DEAD, memory_order_acq_rel);
     if (before & HOLD_VIEWS) {
@@ -175,6 +251,7 @@ bool rows_unmark(iam_rows *rows, uint32_t number)
     if (before & HOLD_QUEUED)
         return false;
     atomic_fetch_and_explicit(&holds->state, ~HOLD_DEAD, memory_order_acq_rel);
+    POISON(lay_row(rows, number));
     return true;
 }
 
@@ -197,6 +274,7 @@ void rows_make_free(iam_rows *rows, uint32_t number)
 
 void rows_settle(iam_rows *rows)
 {
+    POISON(lay_after_blocks(rows));
     if (rows->deferred_head == IAM_ROW_NONE || atomic_load_explicit(&rows->block_holds, memory_order_acquire) > 0)
         return;
     *rows_key(rows, rows->deferred_tail) = rows->free_head;
@@ -219,6 +297,7 @@ uint32_t rows_drain(iam_rows *rows)
         if (!(before & HOLD_DEAD) || (before & HOLD_VIEWS))
             continue; /* it came back to life meanwhile; its next last view sees to it */
         atomic_fetch_and_explicit(&holds->state, ~HOLD_DEAD, memory_order_acq_rel);
+        POISON(lay_row(rows, number));
         return number;
     }
     return IAM_ROW_NONE;

@@ -28,6 +28,7 @@
 #define IAM_ROWS_H
 
 #include "check.h"
+#include "poison.h"
 #include "segments.h"
 
 /* Rows per chunk of hold words: 1 KiB, so that one view of a tiny map costs little. */
@@ -47,8 +48,9 @@ struct iam_rows {
     _Atomic uint64_t refs;        /* the map, each view, each block */
     _Atomic uint64_t block_holds; /* while > 0 freed rows are not used again */
     _Atomic uint64_t held_count;
-    _Atomic bool is_written;   /* somebody holds the map's lock exclusively (old rows of a map: for ever) */
-    bool serial_views;         /* see iam_options */
+    _Atomic bool is_written; /* somebody holds the map's lock exclusively (old rows of a map: for ever) */
+    bool serial_views;       /* see iam_options */
+    _Atomic bool shows_all;  /* builds that poison: a block has been taken, and no write came since the last one went */
     _Atomic uint32_t returned; /* top of the stack of RETURNED rows, IAM_ROW_NONE = empty */
     size_t row_bytes;
     segments row_store, key_store, presence_store, hold_store;
@@ -81,6 +83,11 @@ static inline uint32_t rows_insert(iam_rows *rows, int64_t key);
 uint64_t rows_take_run(iam_rows *rows, uint64_t row_count);
 /* Makes rows [0, row_count) of unused storage LIVE; their keys are written. */
 void rows_take_all(iam_rows *rows, uint64_t row_count);
+/* Builds that poison only (poison.h): called through POISON. Rows [begin, end) may all be looked at; those
+ * that are free, or have never been handed out, may not; a block was taken, which shows free rows too. */
+void rows_lift_run(iam_rows *rows, uint64_t begin, uint64_t end);
+void rows_lay_run(iam_rows *rows, uint64_t begin, uint64_t end);
+void rows_lift_for_block(iam_rows *rows);
 /* Makes the absent row at `number` LIVE (direct index): it may come back from HELD or RETURNED. */
 void rows_mark(iam_rows *rows, uint32_t number);
 /* The row's key goes: true = it is free now, false = a view holds it (HELD) or it is still queued. */
@@ -148,6 +155,7 @@ static inline uint32_t rows_insert(iam_rows *rows, int64_t key)
     } else {
         number = (uint32_t)rows->used_count++;
     }
+    POISON(poison_lift(rows_at(rows, number), rows->row_bytes));
     *rows_key(rows, number) = key;
     *rows_word(rows, number) |= (uint64_t)1 << (number & 63);
     rows->live_count++;

@@ -1,6 +1,7 @@
 /* segments.c: see segments.h for the drawing. */
 #include "segments.h"
 
+#include "poison.h"
 #include "spare.h"
 
 #include <stdio.h>
@@ -10,6 +11,8 @@
  * map of 1e6 rows commits some 400 times (0.0004 a row) and `nbytes` stays within 2 % of what is touched. */
 #define COMMIT_BYTES (128u << 10)
 #define COMMIT_SHARE 64
+/* Poisoned beyond what is committed, in builds that poison: no more, as a byte in eight of it is memory. */
+#define GUARD_BYTES (64u << 10)
 
 void segments_begin(segments *array, size_t item_bytes, uint64_t reserve_count, bool zeroed)
 {
@@ -36,8 +39,37 @@ static void *block_start(const segments *array, uint32_t block)
     return (void *)(array->low[block] + block_first(array, block) * array->item_bytes);
 }
 
+#if POISON_BITES
+
+/* Bytes of the range that are in use or poisoned. */
+static size_t guarded_bytes(const segments *array)
+{
+    size_t bytes = (array->item_count - array->low_count) * array->item_bytes + GUARD_BYTES;
+    return bytes < array->range_bytes ? bytes : array->range_bytes;
+}
+
+/* Items from `old_count` on have been committed. */
+static void guard(const segments *array, uint64_t old_count)
+{
+    size_t old_bytes = (old_count - array->low_count) * array->item_bytes;
+    size_t used_bytes = (array->item_count - array->low_count) * array->item_bytes;
+    poison_lift(array->range + old_bytes, used_bytes - old_bytes);
+    poison_lay(array->range + used_bytes, guarded_bytes(array) - used_bytes);
+}
+
+static void lift_all(const segments *array)
+{
+    for (uint32_t block = array->borrowed_count > 0; block < array->block_count; block++)
+        poison_lift(block_start(array, block), block_items(array, block) * array->item_bytes);
+    if (array->range != NULL)
+        poison_lift(array->range, guarded_bytes(array));
+}
+
+#endif
+
 void segments_end(segments *array, alloc *memory)
 {
+    POISON(lift_all(array));
     for (uint32_t block = array->borrowed_count > 0; block < array->block_count; block++)
         alloc_release(memory, block_start(array, block), block_items(array, block), array->item_bytes);
     if (array->range != NULL) {
@@ -154,6 +186,7 @@ static bool commit(segments *array, alloc *memory, uint64_t item_count, segments
         array->warm_count = old_count + warm_bytes / array->item_bytes;
     }
     array->item_count = item_count;
+    POISON(guard(array, old_count));
     return true;
 }
 
