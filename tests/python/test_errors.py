@@ -10,6 +10,96 @@ from intarraymap import IntArrayMap
 
 BIG = 2**63 + 11
 
+
+def read_only(shape) -> np.ndarray:
+    array = np.zeros(shape, "i2")
+    array.flags.writeable = False
+    return array
+
+
+#: Every method that takes keys, and everything that is no array of keys.
+KEY_CALLS = {
+    "get_many": lambda m, keys: m.get_many(keys),
+    "pop_many": lambda m, keys: m.pop_many(keys),
+    "set_many": lambda m, keys: m.set_many(keys, 1),
+    "add_many": lambda m, keys: m.add_many(keys, 1),
+    "update_many": lambda m, keys: m.update_many(keys, 1, "max"),
+    "add_at": lambda m, keys: m.add_at(keys, 0),
+    "contains_many": lambda m, keys: m.contains_many(keys),
+    "delete_many": lambda m, keys: m.delete_many(keys),
+    "index_many": lambda m, keys: m.index_many(keys),
+    "ensure_many": lambda m, keys: m.ensure_many(keys),
+}
+NO_KEYS = [
+    ("bools", np.array([True, False]), ["bool"]),
+    ("floats", np.array([1.0, 2.0]), ["float64"]),
+    ("whole floats in a list", [1, 2.0], ["keys[1]", "float"]),
+    ("strings", np.array(["1", "2"]), ["<U1"]),
+    ("a string", "12", ["str"]),
+    ("bytes", b"12", ["bytes"]),
+    ("a bytearray", bytearray(b"12"), ["bytearray"]),
+    ("objects", np.array([1, None], object), ["keys[1]", "NoneType"]),
+    ("a set", {1, 2}, ["set"]),
+    ("a dict", {1: 2}, ["dict"]),
+    ("an iterator", iter([1, 2]), ["iterator"]),
+    ("a generator", (key for key in (1, 2)), ["generator"]),
+    ("None", None, ["NoneType"]),
+    ("dates", np.array(["2020"], "M8[D]"), ["datetime64"]),
+    ("a ragged place", [[1, 2], [3, "x"]], ["keys[1, 1]", "str"]),
+]
+#: Every method that takes rows (of int16), and everything that is none.
+ROW_CALLS = {
+    "setitem": lambda m, row: m.__setitem__(5, row),
+    "setitem new": lambda m, row: m.__setitem__(77, row),
+    "setdefault": lambda m, row: m.setdefault(77, row),
+    "set_many": lambda m, row: m.set_many([1, 77], row),
+    "add_many": lambda m, row: m.add_many([1, 77], row),
+    "update_many": lambda m, row: m.update_many([1, 77], row, "max"),
+    "ensure_many": lambda m, row: m.ensure_many([1, 77], row),
+    "get_many": lambda m, row: m.get_many([1, 77], row),
+    "pop_many": lambda m, row: m.pop_many([1, 77], row),
+    "update": lambda m, row: m.update({1: 1, 77: row}),
+    "ior": lambda m, row: m.__ior__({1: 1, 77: row}),
+}
+NO_ROWS = [
+    ("a string", "123", TypeError, ["str"]),
+    ("bytes", b"123", TypeError, ["bytes"]),
+    ("None", None, TypeError, ["None"]),
+    ("a set", {1, 2, 3}, TypeError, ["set"]),
+    ("a dict", {0: 1}, TypeError, ["dict"]),
+    ("an iterator", iter([1, 2, 3]), TypeError, ["iterator"]),
+    ("a float", 1.5, TypeError, ["int16"]),
+    ("a whole float", 1.0, TypeError, ["int16"]),
+    ("floats", np.ones(3, "f4"), TypeError, ["float32", "int16"]),
+    ("complex", 1j, TypeError, ["int16"]),
+    ("strings", ["1", "2", "3"], TypeError, ["int16"]),
+    ("objects", np.array([1, 2, 3], object), TypeError, ["object"]),
+    ("dates", np.array([1, 2, 3], "M8[s]"), TypeError, ["datetime64", "int16"]),
+    ("a large number", 2**15, OverflowError, ["32768", "int16"]),
+    ("a very large number", 2**70, OverflowError, ["int16"]),
+    ("a large number in a list", [1, -(2**15) - 1, 3], OverflowError, ["item 1", "-32769", "int16"]),
+    ("a large array", np.array([1, 2, 2**40]), OverflowError, ["item 2", str(2**40), "int16"]),
+    ("a short row", [1, 2], ValueError, ["(2,)", "(3,)"]),
+    ("a long row", [1, 2, 3, 4], ValueError, ["(4,)", "(3,)"]),
+    ("a column", [[1], [2], [3]], ValueError, ["(3, 1)", "(3,)"]),
+    ("a row too deep", [[1, 2, 3]], ValueError, ["(1, 3)", "(3,)"]),
+    ("masked numbers", np.ma.masked_array([1, 2, 3], [0, 1, 0]), TypeError, ["masked"]),
+]
+#: What no map holds, and what to use instead.
+NO_DTYPES = [
+    ("object", ["object", "numeric"]),
+    ("U5", ["U5", "numbers"]),
+    ("S5", ["S5", "uint8"]),
+    ("V5", ["V5", "numeric"]),
+    ("i4, f8", ["numeric"]),
+    ("(2,)f8", ["row_shape"]),
+    ("g", ["float64"]),
+    ("G", ["complex128"]),
+    ("M8", ["unit", "[ns]"]),
+    ("m8", ["unit", "[ns]"]),
+    ("nonsense", ["nonsense"]),
+]
+
 #: (name, call, error, words that must be in the message); the map has keys 0 … 9, rows (3,) of int16.
 CASES = [
     ("getitem missing", lambda m: m[77], KeyError, ["77"]),
@@ -105,12 +195,102 @@ CASES = [
     ("init seed", lambda m: IntArrayMap(3, seed=-1), OverflowError, ["seed"]),
     ("again", lambda m: m.__init__(3), RuntimeError, ["__init__"]),
     ("hash", hash, TypeError, ["unhashable"]),
+    ("pop outside", lambda m: m.pop(BIG), KeyError, [str(BIG)]),
+    ("pop str", lambda m: m.pop("x"), TypeError, ["str"]),
+    ("get str", lambda m: m.get("x"), TypeError, ["str"]),
+    ("get float", lambda m: m.get(1.0, 5), TypeError, ["float"]),
+    ("setdefault float", lambda m: m.setdefault(1.0), TypeError, ["float"]),
+    ("setdefault shape", lambda m: m.setdefault(77, [1, 2]), ValueError, ["77", "(3,)", "(2,)"]),
+    ("pop_many outside", lambda m: m.pop_many(np.array([1, 2**63], "u8")), KeyError, [str(2**63), "keys[1]"]),
+    ("get_many outside", lambda m: m.get_many(np.array([1, 2**63], "u8")), KeyError, [str(2**63), "keys[1]"]),
+    ("get_many counts", lambda m: m.get_many([1, 77, 78, 2]), KeyError, ["keys[1] = 77", "2 of 4"]),
+    ("get_many out dtype", lambda m: m.get_many([1], out=np.empty((1, 3))), TypeError, ["out", "int16", "float64"]),
+    ("get_many out read-only", lambda m: m.get_many([1], out=read_only((1, 3))), ValueError, ["out", "read-only"]),
+    ("get_many out order", lambda m: m.get_many([1], out=np.empty((1, 3), ">i2")), TypeError, ["out", "int16"]),
+    ("pop_many default None", lambda m: m.pop_many([77], None), TypeError, ["default", "None"]),
+    ("update_many op type", lambda m: m.update_many([1], 1, 5), TypeError, ["op", "int"]),
+    ("merge op", lambda m: m.merge(m, "plus"), ValueError, ["plus", "set", "xor"]),
+    ("merge floats", lambda m: m.merge(IntArrayMap.fromkeys([1], [1.0] * 3)), TypeError, ["float64", "int16"]),
+    ("merge large", lambda m: m.merge(IntArrayMap.fromkeys([1], [70_000] * 3)), OverflowError, ["70000", "int16"]),
+    ("add_at items shape", lambda m: m.add_at([1, 2, 3], [0, 1]), ValueError, ["items", "(2,)", "(3,)"]),
+    ("add_at values shape", lambda m: m.add_at([1, 2, 3], 0, [0, 1]), ValueError, ["values", "(2,)", "(3,)"]),
+    ("add_at values large", lambda m: m.add_at([1], 0, 70_000), OverflowError, ["values", "70000", "int16"]),
+    ("update short pair", lambda m: m.update([(1, 5), (2,)]), ValueError, ["element 1", "length 1"]),
+    ("update no pair", lambda m: m.update([(1, 5), 7]), TypeError, ["element 1", "int"]),
+    ("update outside", lambda m: m.update({1: 5, BIG: 5}), OverflowError, ["keys[1]", str(BIG)]),
+    ("or list", lambda m: m | [(1, 2)], TypeError, ["|"]),
+    ("ior number", lambda m: m.__ior__(5), TypeError, ["int"]),
+    ("fromkeys number", lambda m: type(m).fromkeys(5, [1]), TypeError, ["keys", "int"]),
+    ("fromkeys scalar", lambda m: type(m).fromkeys([1], 5), ValueError, ["row", "axis"]),
+    (
+        "from_arrays shape",
+        lambda m: type(m).from_arrays([1, 2], [[1], [2], [3]]),
+        ValueError,
+        ["rows", "(3, 1)", "(2,)"],
+    ),
+    ("from_arrays no row", lambda m: type(m).from_arrays([1, 2], [1, 2]), ValueError, ["rows", "(2,)"]),
+    ("from_arrays keys", lambda m: type(m).from_arrays([1.5], [[1]]), TypeError, ["keys", "float"]),
+    ("from_arrays dtype", lambda m: type(m).from_arrays([1], [[1.5]], dtype="i4"), TypeError, ["rows", "int32"]),
+    ("reserve bool", lambda m: m.reserve(True), TypeError, ["bool"]),
+    ("init row_shape str", lambda m: IntArrayMap("3"), TypeError, ["row_shape", "str"]),
+    ("init row_shape bool", lambda m: IntArrayMap(True), TypeError, ["row_shape", "bool"]),
+    ("init row_shape float", lambda m: IntArrayMap((3, 1.0)), TypeError, ["row_shape", "float"]),
+    ("init row_shape negative", lambda m: IntArrayMap(-3), ValueError, ["row_shape", "-3"]),
+    ("init row of bytes", lambda m: IntArrayMap(2**30), OverflowError, ["row", str(2**33), str(2**30)]),
+    ("init capacity float", lambda m: IntArrayMap(3, capacity=1.0), TypeError, ["capacity", "float"]),
+    ("init capacity large", lambda m: IntArrayMap(3, capacity=2**32), OverflowError, ["capacity", str(2**32)]),
+    ("init index type", lambda m: IntArrayMap(3, index=5), ValueError, ["index", "int"]),
+    ("init seed float", lambda m: IntArrayMap(3, seed=1.0), TypeError, ["seed", "float"]),
+    ("init seed large", lambda m: IntArrayMap(3, seed=2**64), OverflowError, ["seed", "2**64"]),
+    ("save path", lambda m: m.save(5), TypeError, ["path", "int"]),
+    ("save bytes", lambda m: m.save(b"x"), TypeError, ["path", "bytes"]),
+    ("save zero byte", lambda m: m.save("x\0y"), ValueError, ["null"]),
+    ("save folder", lambda m: m.save("/"), OSError, ["/"]),
+    ("save nowhere", lambda m: m.save("/nonexistent/x"), FileNotFoundError, ["/nonexistent"]),
+    ("save progress", lambda m: m.save("x", progress=5), TypeError, ["progress", "int"]),
+    ("load nowhere", lambda m: type(m).load("/nonexistent/x"), FileNotFoundError, ["/nonexistent/x"]),
+    ("load folder", lambda m: type(m).load("/"), IsADirectoryError, ["/"]),
+    ("load path", lambda m: type(m).load(None), TypeError, ["path", "NoneType"]),
+    ("load something", lambda m: type(m).load(__file__), ValueError, [__file__, "image"]),
+    ("load device", lambda m: type(m).load("/dev/null"), OSError, ["regular"]),
+    ("open verify", lambda m: type(m).open(__file__, verify="all"), ValueError, ["verify", "all"]),
+    ("open mode", lambda m: type(m).open(__file__, mode="w"), ValueError, ["mode", "w"]),
+    ("open something", lambda m: type(m).open(__file__), ValueError, [__file__, "image"]),
+    ("from_arrow number", lambda m: type(m).from_arrow(5), TypeError, ["int"]),
+]
+
+
+#: Products of the tables above; what is judged here is judged before the map is asked, whatever its kind.
+TABLES = [
+    *[
+        (f"{name} of {what}", lambda m, call=call, keys=keys: call(m, keys), TypeError, ["keys", *words])
+        for name, call in KEY_CALLS.items()
+        for what, keys, words in NO_KEYS
+    ],
+    *[
+        (f"{name} outside", lambda m, call=KEY_CALLS[name]: call(m, [1, -BIG]), OverflowError, ["keys[1]", str(-BIG)])
+        for name in ("set_many", "add_many", "update_many", "add_at", "ensure_many")
+    ],
+    *[
+        (f"{name} of {what}", lambda m, call=call, row=row: call(m, row), error, words)
+        for name, call in ROW_CALLS.items()
+        for what, row, error, words in NO_ROWS
+    ],
+    *[(f"init dtype {name}", lambda m, name=name: IntArrayMap(3, name), TypeError, words) for name, words in NO_DTYPES],
 ]
 
 
 @pytest.mark.parametrize(("call", "error", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_type_and_message_and_map_unchanged(make_map, call, error, words):
-    m = make_map((3,), "int16", range(10))
+    judge(make_map((3,), "int16", range(10)), call, error, words)
+
+
+@pytest.mark.parametrize(("call", "error", "words"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES])
+def test_tables(call, error, words):
+    judge(build_map("hash", (3,), "int16", range(10)), call, error, words)
+
+
+def judge(m, call, error, words):
     before, order, size = copy_of(m), list(m), len(m)
     with pytest.raises(error) as raised:
         call(m)

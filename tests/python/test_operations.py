@@ -39,21 +39,21 @@ def test_none_is_missing():
     assert special <= covered
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_reads_change_nothing_and_writes_do_not_repeat_themselves(make_case, name):
-    case = make_case()
-    before = case.map.to_arrays()
-    OPERATIONS[name](case.map)
-    gc.collect()
-    if name in ENDS:
-        with pytest.raises(ValueError, match="closed"):
-            len(case.map)
-        return
-    assert case.map._check() is None
-    assert case.map.stats().views == case.map.stats().scans == 0
-    if name in READS:
-        after = case.map.to_arrays()
-        assert [bits(part) for part in before] == [bits(part) for part in after]
+def test_reads_change_nothing_and_nothing_is_left_alive(kind):
+    for name, call in OPERATIONS.items():
+        m = build_case(kind).map
+        before = m.to_arrays()
+        call(m)
+        if name in ENDS:
+            with pytest.raises(ValueError, match="closed"):
+                len(m)
+            continue
+        assert m._check() is None, name
+        if m.stats().views or m.stats().scans:
+            gc.collect()
+        assert m.stats().views == m.stats().scans == 0, name
+        if name in READS:
+            assert [bits(part) for part in before] == [bits(part) for part in m.to_arrays()], name
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -293,10 +293,11 @@ for name in OPERATIONS:
         return (sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")), sys.getrefcount(m),
                 len(os.listdir(FOLDER)), m.stats().views)
     turn(5)
-    before, size = turn(3), resident()
-    after = turn(TIMES)
-    if after[0] - before[0] > TIMES // 4 + 10 or after[1:] != before[1:]:
-        wrong.append((name, before, after))
+    first, size = turn(3), resident()
+    second, third = turn(TIMES), turn(TIMES)
+    growth = min(second[0] - first[0], third[0] - second[0])  # caches fill at their leisure, leaks every time
+    if growth > TIMES // 2 or not first[1:] == second[1:] == third[1:]:
+        wrong.append((name, first, second, third))
     if resident() - size > 3 << 20:
         turn(TIMES)  # a heap that settles down?
         again = resident()
@@ -308,10 +309,10 @@ print(len(OPERATIONS))
 """
 
 
-@pytest.mark.parametrize("kind", ["hash", "direct", "leaving"])
+@pytest.mark.parametrize("kind", ["hash", "direct"])
 def test_no_operation_leaks(run_child, kind):
     """Blocks, descriptors, references, files, resident memory: flat, for every operation."""
-    out = run_child(LEAKS.replace("KIND", repr(kind)), timeout=240, TIMES="40" if kind != "leaving" else "10")
+    out = run_child(LEAKS.replace("KIND", repr(kind)), timeout=240, TIMES="150")
     assert int(out) == len(OPERATIONS)
 
 

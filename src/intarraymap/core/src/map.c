@@ -215,17 +215,18 @@ iam_status iam_map_reserve(iam_map *map, uint64_t row_count)
         uint64_t more = row_count > rows->live_count ? row_count - rows->live_count : 0;
         uint64_t free_rows = hash ? AUTO_FREE_BYTES / map->row_bytes : 0;
         page_count = map->direct.id_count + ((more + free_rows) >> map->direct.page_log2) + 2;
-        if (!direct_reserve(&map->direct, rows, page_count))
-            return IAM_NO_MEMORY;
         number_count = (page_count << map->direct.page_log2) + (hash ? row_count / LEAVE_ROWS_PER_STEP + 1 : 0);
     } else {
         number_count += rows->used_count - rows->live_count - rows->free_count;
     }
     if (number_count > IAM_ROWS_MAX)
         number_count = IAM_ROWS_MAX;
+    /* The largest first: where it is refused nothing is left behind. */
+    if (!rows_reserve(rows, number_count, hash, SEGMENTS_EXACT))
+        return IAM_NO_MEMORY;
     if (hash && !table_reserve(&map->hash, &map->memory, row_count, SEGMENTS_EXACT))
         return IAM_NO_MEMORY;
-    if (!rows_reserve(rows, number_count, hash, SEGMENTS_EXACT))
+    if (page_count != 0 && !direct_reserve(&map->direct, rows, page_count))
         return IAM_NO_MEMORY;
     if (row_count > map->promised_rows) {
         map->promised_rows = row_count;
