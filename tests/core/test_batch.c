@@ -338,12 +338,13 @@ static void test_building_that_gives_up(void)
         size_t block_most;
     } way;
     const way ways[] = {
-        {0, 0, 1, true, SIZE_MAX},                     /* rows too small to deal the keys into */
-        {0xff000000000000ffu, 0, ROW, true, SIZE_MAX}, /* hashes so poor that a part would overflow */
-        {0, 100, ROW, true, SIZE_MAX},                 /* keys, buckets and rows begin in blocks */
-        {0, 0, ROW, false, SIZE_MAX},                  /* all of them in one block each, no range */
-        {0, 0, 1, true, 128 << 10},                    /* no memory to deal the keys into */
-        {0, COUNT / 2, ROW, true, SIZE_MAX},           /* too little of everything was reserved */
+        {0, 0, 1, true, SIZE_MAX},                         /* rows too small to deal the keys into */
+        {0xff000000000000ffu, 0, ROW, true, SIZE_MAX},     /* hashes so poor that few distinct keys are guessed */
+        {0xff000000000000ffu, COUNT, ROW, true, SIZE_MAX}, /* and that a part would overflow */
+        {0, 100, ROW, true, SIZE_MAX},                     /* keys, buckets and rows begin in blocks */
+        {0, 0, ROW, false, SIZE_MAX},                      /* all of them in one block each, no range */
+        {0, 0, 1, true, 128 << 10},                        /* no memory to deal the keys into */
+        {0, COUNT / 2, ROW, true, SIZE_MAX},               /* too little of everything was reserved */
     };
     for (size_t i = 0; i < COUNT; i++) {
         written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);

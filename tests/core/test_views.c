@@ -294,6 +294,9 @@ int main(void)
     serial_views = false; /* threads from here on */
     RUN(test_two_readers_make_the_same_chunk);
     RUN(test_refused_view);
+    serial_views = true;
+    RUN(test_refused_view);
+    serial_views = false;
     RUN(test_release_needs_no_lock);
     RUN(test_readers_make_chunks_at_the_same_time);
     return harness_end();
