@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: auto_pickle=False, always_allow_keywords=True
+# cython: freethreading_compatible=True, auto_pickle=False, always_allow_keywords=True
 """A map's rows as an Arrow stream: capsules for whoever reads Arrow's C interface.
 
 Above it: arrow.py, which knows what Arrow calls our dtypes. Below it: _owner.pyx (the lock) and the front header. The

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: auto_pickle=False, always_allow_keywords=True
+# cython: freethreading_compatible=True, auto_pickle=False, always_allow_keywords=True
 """Many keys at once: a Batch is an Owner with everything that is one crossing for an array of keys, and blocks.
 
 Above it: _binding.pyx, and batches.py, which makes the arguments exact: `keys` is an exact int64 array of any shape S,

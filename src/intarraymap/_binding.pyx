@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: auto_pickle=False, always_allow_keywords=True
+# cython: freethreading_compatible=True, auto_pickle=False, always_allow_keywords=True
 """The binding's top floor: a Table is a Batch with the hot methods: one key at a time, and iteration.
 
 Above it: mapping.py (IntArrayMap inherits Table: a wrapper would cost three times as much on ``m[k]``). Below it:

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: auto_pickle=False
+# cython: freethreading_compatible=True, auto_pickle=False
 """Iteration: Cursor walks rows and notices any change of the set of keys; Scan walks on through changes.
 
 Above it: _binding.pyx, which starts them. Below it: _owner.pyx and the front header.

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: auto_pickle=False, always_allow_keywords=True
+# cython: freethreading_compatible=True, auto_pickle=False, always_allow_keywords=True
 """Maps as files: writing an image to a descriptor, opening one as memory. Paths and atomicity are files.py's.
 
 Above it: files.py. Below it: _owner.pyx, the front header, and _mapped.pxd (write, mmap, SIGBUS).

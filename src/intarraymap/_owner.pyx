@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: auto_pickle=False, always_allow_keywords=True
+# cython: freethreading_compatible=True, auto_pickle=False, always_allow_keywords=True
 """The binding's ground floor: an Owner owns a C map: its life, its lock, what it is now, calls on the whole of it.
 
 Above it: _batch.pyx (many keys), _cursor.pyx (iteration), _binding.pyx (one key). Below it: the front header

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
-# cython: auto_pickle=False, always_allow_keywords=True
+# cython: freethreading_compatible=True, auto_pickle=False, always_allow_keywords=True
 """What a producer of Arrow's C interface hands over, as plain Python and NumPy: schemas, and arrays as their buffers.
 
 Above it: columns.py, which makes keys and rows of it. The structs are in _arrow.pxd; the way out is _arrow.pyx.

@@ -1138,6 +1138,7 @@ for turn in range(30):
 import os, signal, subprocess, sys
 import numpy as np
 from intarraymap import IntArrayMap
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell started us in the background
 m = IntArrayMap(2, "int64")
 keys = np.arange(200_000)
 m.set_many(keys, 0)
