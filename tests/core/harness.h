@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int harness_check_count;
+static unsigned long long harness_check_count;
 
 #define EXPECT(condition)                                                                                              \
     do {                                                                                                               \
@@ -30,7 +30,7 @@ static int harness_check_count;
 
 static inline int harness_end(void)
 {
-    printf("%d checks passed\n", harness_check_count);
+    printf("%llu checks passed\n", harness_check_count);
     return 0;
 }
 
