@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Atomic int harness_check_count; /* tests check in threads too */
+static _Atomic uint64_t harness_check_count; /* tests check in threads too */
 static _Atomic int64_t harness_refusal_count; /* requests for memory that were refused on purpose */
 
 #define EXPECT(condition)                                                                                              \
@@ -31,7 +31,7 @@ static _Atomic int64_t harness_refusal_count; /* requests for memory that were r
 
 static inline int harness_end(void)
 {
-    printf("%d checks passed\n", harness_check_count);
+    printf("%llu checks passed\n", (unsigned long long)atomic_load(&harness_check_count));
     printf("%lld refused requests counted\n", (long long)atomic_load(&harness_refusal_count));
     return 0;
 }
