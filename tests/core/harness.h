@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Atomic uint64_t harness_check_count; /* tests check in threads too */
+static _Atomic uint64_t harness_check_count;  /* tests check in threads too */
 static _Atomic int64_t harness_refusal_count; /* requests for memory that were refused on purpose */
 
 #define EXPECT(condition)                                                                                              \
