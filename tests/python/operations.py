@@ -6,9 +6,11 @@ of the method; test_operations.py sees to it that none is missing.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Callable
 from itertools import islice
@@ -70,6 +72,7 @@ def in_a_folder(call: Callable[[IntArrayMap[Any], str], Any]) -> Call:
 
 
 FOLDER = tempfile.mkdtemp(prefix="intarraymap-test-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
 def save_and(read: Callable[[str], Any]) -> Call:
