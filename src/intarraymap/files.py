@@ -69,8 +69,9 @@ class Files(Batch[D]):
         -----
         O(n). Written to a temporary file beside the target, put on the disk, then renamed: a crash at any moment leaves
         the old file or the new one, whole, and perhaps a temporary one, ``.NAME.….tmp``. Readers go on meanwhile;
-        writers wait until the bytes are written. Rows lie in the file in row order, without holes. The hash seed of the
-        map is not written: the file has an index with a seed of its own. Releases the GIL.
+        writers wait until the bytes are written. Rows lie in the file in row order, without holes (under ``index="auto"``
+        the index is chosen anew, and where that makes a hash map direct, keys come in ascending order within a page).
+        The hash seed of the map is not written: the file has an index with a seed of its own. Releases the GIL.
 
         Examples
         --------
@@ -104,8 +105,8 @@ class Files(Batch[D]):
         Returns
         -------
         IntArrayMap
-            An independent, writable map of this class: same rows in the same order, the index chosen as for a first
-            batch, a fresh seed.
+            An independent, writable map of this class: same rows, the index chosen as for a first batch, a fresh seed.
+            The order is the file's, but ascending within a page where the index becomes direct.
 
         Raises
         ------

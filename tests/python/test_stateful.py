@@ -352,7 +352,7 @@ class Machine(RuleBasedStateMachine):
     def update_many(self, data, dice, op, broadcast):
         keys = self.draw_keys(data)
         rows = self.row(dice) if broadcast else any_rows(dice, keys.shape + self.row_shape, self.dtype)
-        if op == "add" and not op_defined(op, self.dtype):
+        if op == "add" and op_defined(op, self.dtype) is False:
             with pytest.raises(TypeError):
                 self.m.add_many(keys, rows)
         if op_defined(op, self.dtype) is False:
@@ -611,7 +611,8 @@ class Machine(RuleBasedStateMachine):
             else:
                 other = IntArrayMap.open(path, verify="header" if way == "open" else "full")
             self.same(other)
-            assert list(other) == list(self.m)
+            if other.index == self.m.index:  # under auto a file's index is chosen anew
+                assert list(other) == list(self.m)
             if way in ("open", "full"):
                 with pytest.raises(ValueError, match="read-only"):
                     other[1] = 0
