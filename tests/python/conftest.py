@@ -17,7 +17,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Verbosity, settings
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -30,7 +30,9 @@ COMMON = {
     "verbosity": Verbosity.normal,
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("quick", max_examples=25, stateful_step_count=30, derandomize=True, **COMMON)
+# A failure says how to reproduce it; making it smaller (up to five minutes a test) is left to the deep profile.
+UNSHRUNK = (Phase.explicit, Phase.generate, Phase.target)
+settings.register_profile("quick", max_examples=25, stateful_step_count=30, derandomize=True, phases=UNSHRUNK, **COMMON)
 EXAMPLES = int(os.environ.get("INTARRAYMAP_EXAMPLES", "1000"))
 settings.register_profile("deep", max_examples=EXAMPLES, stateful_step_count=80, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
