@@ -69,9 +69,10 @@ class Files(Batch[D]):
         -----
         O(n). Written to a temporary file beside the target, put on the disk, then renamed: a crash at any moment leaves
         the old file or the new one, whole, and perhaps a temporary one, ``.NAME.….tmp``. Readers go on meanwhile;
-        writers wait until the bytes are written. Rows lie in the file in row order, without holes (under ``index="auto"``
-        the index is chosen anew, and where that makes a hash map direct, keys come in ascending order within a page).
-        The hash seed of the map is not written: the file has an index with a seed of its own. Releases the GIL.
+        writers wait until the bytes are written. Rows lie in the file in row order, without holes. Under
+        ``index="auto"`` the index is chosen anew: where that makes a hash map direct, keys come in ascending order
+        within a page. The hash seed of the map is not written: the file has an index with a seed of its own. Releases
+        the GIL.
 
         Examples
         --------

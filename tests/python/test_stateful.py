@@ -593,9 +593,8 @@ class Machine(RuleBasedStateMachine):
         self.same(other)
         # Under auto a new map chooses its index anew, and direct ones have an order of their own.
         is_copy = way in ("copy", "copy.copy", "deepcopy", "|", "|map")
-        if other.index == m.index and (
-            is_copy or (m.index == "hash" and way not in ("arrays", "fromkeys", "arrow", "ror"))
-        ):
+        keeps_order = is_copy or (m.index == "hash" and way not in ("arrays", "fromkeys", "arrow", "ror"))
+        if other.index == m.index and keeps_order:
             assert list(other) == list(m)
         if go_on and not self.holds() and self.cursor is None:
             self.m = other  # and go on with the copy
