@@ -351,6 +351,8 @@ static const struct {
     {"iam_map_copy", {"copy"}},
     {"iam_map_try_lock", {"none"}},
     {"iam_map_look", {"none"}},
+    {"iam_map_prefetch", {"none"}},
+    {"iam_map_prefetch_view", {"none"}},
     {"iam_map_wait", {"none"}},
     {"iam_map_unlock", {"none"}},
     {"iam_map_count", {"none"}},

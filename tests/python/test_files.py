@@ -133,10 +133,12 @@ def test_several_blocks(path, way):
     for a, b in zip(back.get_many(keys, -1, return_mask=True), m.get_many(keys, -1, return_mask=True), strict=True):
         assert np.array_equal(a, b)
     assert np.array_equal(back.contains_many(keys), m.contains_many(keys))
-    first, block_keys, rows, present = back.blocks()[0]
+    firsts, block_keys, rows, present = zip(*back.blocks(), strict=True)
+    assert list(firsts) == np.cumsum([0] + [len(each) for each in block_keys])[:-1].tolist()
     numbers = back.index_many(keys)
-    assert np.array_equal(rows[numbers[numbers >= 0]], m.get_many(keys[numbers >= 0]))
-    assert np.array_equal(block_keys, list(m)) and np.unpackbits(present, bitorder="little").sum() == len(m)
+    assert np.array_equal(np.concatenate(rows)[numbers[numbers >= 0]], m.get_many(keys[numbers >= 0]))
+    assert np.array_equal(np.concatenate(block_keys), list(m))
+    assert sum(int(np.unpackbits(each, bitorder="little").sum()) for each in present) == len(m)
 
 
 class Prices(IntArrayMap):

@@ -32,6 +32,7 @@ NEEDS_NO_MAP = {"from_arrays", "fromkeys", "from_arrow", "__init__"}
 
 def test_none_is_missing():
     public = {name for name in dir(IntArrayMap) if not name.startswith("_") or name.startswith("__")}
+    public.discard("__slotnames__")  # left there by copyreg once a map has been pickled
     covered = {name.split()[0] for name in OPERATIONS}
     special = {"__init__", "__repr__", "__sizeof__", "__eq__", "__reduce_ex__"}
     assert public - NOT_OPERATIONS - EXTRAS - covered == set()
