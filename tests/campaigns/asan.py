@@ -79,6 +79,12 @@ def build(site: Path = SITE) -> None:
     run(*command, environ={**flags, "INTARRAYMAP_CHECKED": "0"}, quiet=True)
 
 
+def is_warning(report: Path) -> bool:
+    """Whether it only says that a request was refused: tests ask for more memory than there is."""
+    said = report.read_text(errors="replace").strip().splitlines()
+    return all("WARNING: AddressSanitizer failed to allocate" in line for line in said)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make check-asan", description=__doc__)
     parser.add_argument("--no-build", action="store_true", help="the build of the last run")
@@ -104,7 +110,7 @@ def main(arguments: list[str]) -> int:
     except Red as reason:
         problem = str(reason)
         say(f"FAILED: {problem}")
-    reports = sorted(SAID.glob("*")) if SAID.exists() else []
+    reports = [path for path in sorted(SAID.glob("*")) if not is_warning(path)] if SAID.exists() else []
     for report in reports:
         say(f"---- {report.name}\n{report.read_text(errors='replace')[:8000]}")
     failed = bool(light.failed or problem or reports)
