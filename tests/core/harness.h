@@ -66,6 +66,7 @@ typedef struct failing {
     _Atomic bool refuses_ranges;   /* no address space is reserved */
     _Atomic bool refuses_once;     /* after one refusal all requests succeed again */
     _Atomic size_t block_most;     /* bytes of the largest block that is granted */
+    _Atomic bool has_foreign;      /* blocks come back that were not granted here */
 } failing;
 
 #define FAILING_NEVER (-1)
@@ -86,15 +87,23 @@ static inline bool failing_grants(failing *state)
     return true;
 }
 
+/* What stands behind a block of so many bytes. */
+static inline uint64_t failing_mark(size_t bytes)
+{
+    return (bytes + 1) * 0x9e3779b97f4a7c15u;
+}
+
 static inline void *failing_allocate(void *state_in, size_t bytes, size_t alignment, bool zeroed)
 {
     failing *state = state_in;
     if (bytes > atomic_load(&state->block_most) || !failing_grants(state))
         return NULL;
-    void *block = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    const uint64_t mark = failing_mark(bytes);
+    void *block = aligned_alloc(alignment, (bytes + sizeof mark + alignment - 1) / alignment * alignment);
     if (block == NULL)
         return NULL;
     memset(block, zeroed ? 0 : 0xa5, bytes);
+    memcpy((char *)block + bytes, &mark, sizeof mark);
     atomic_fetch_add(&state->alive, 1);
     return block;
 }
@@ -102,6 +111,11 @@ static inline void *failing_allocate(void *state_in, size_t bytes, size_t alignm
 static inline void failing_release(void *state_in, void *block, size_t bytes)
 {
     failing *state = state_in;
+    uint64_t mark = failing_mark(bytes);
+    if (!atomic_load(&state->has_foreign))
+        memcpy(&mark, (char *)block + bytes, sizeof mark);
+    /* Given back as large as it was asked for, and nothing was written behind it. */
+    EXPECT(mark == failing_mark(bytes));
     memset(block, 0x5a, bytes);
     atomic_fetch_sub(&state->alive, 1);
     free(block);
@@ -127,6 +141,7 @@ static inline iam_allocator failing_allocator(failing *state)
     atomic_store(&state->refuses_ranges, false);
     atomic_store(&state->refuses_once, false);
     atomic_store(&state->block_most, SIZE_MAX);
+    atomic_store(&state->has_foreign, false);
     return (iam_allocator){state, failing_allocate, failing_release, failing_may_reserve, failing_may};
 }
 

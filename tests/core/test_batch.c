@@ -276,7 +276,7 @@ static iam_map *create_ready_to_build(uint64_t hash_and, size_t count)
  * and twin tags of different keys are no twins. */
 static void test_what_is_built_at_one_go(void)
 {
-    const size_t sizes[] = {BUILD_KEYS_LEAST, 20000, 26624, 26625, 33333, WRITE_MOST};
+    const size_t sizes[] = {BUILD_KEYS_LEAST, 20000, 20031, 26624, 26625, 33333, WRITE_MOST};
     for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++) {
         size_t count = sizes[size];
         for (size_t i = 0; i < count; i++)
@@ -503,6 +503,24 @@ static void test_delete_and_pop(void)
     iam_map_destroy(map);
 }
 
+static void test_pop_of_one_key_without_memory(void)
+{
+    failing memory;
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .seed = 8};
+    options.allocator = failing_allocator(&memory);
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    double row[ROW] = {7};
+    const int64_t key = 3;
+    EXPECT(iam_map_put(map, key, row) == IAM_OK);
+    atomic_store(&memory.until_failure, 0);
+    EXPECT(iam_map_pop_many(map, &key, 1, row, NULL, 0, NULL) == IAM_NO_MEMORY && iam_map_count(map) == 1);
+    atomic_store(&memory.until_failure, FAILING_NEVER);
+    EXPECT(iam_map_pop_many(map, &key, 1, row, NULL, 0, NULL) == IAM_OK && row[0] == 7 && iam_map_count(map) == 0);
+    iam_map_destroy(map);
+    EXPECT(atomic_load(&memory.alive) == 0);
+}
+
 static void test_empty_batches_change_nothing(void)
 {
     iam_map *map = create_doubles(IAM_INDEX_AUTO, IAM_GROWTH_STEPS);
@@ -528,6 +546,7 @@ int main(void)
     RUN(test_add_at_outside_the_row_adds_nothing);
     RUN(test_ensure_tells_what_it_made);
     RUN(test_delete_and_pop);
+    RUN(test_pop_of_one_key_without_memory);
     RUN(test_empty_batches_change_nothing);
     return harness_end();
 }

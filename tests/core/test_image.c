@@ -565,6 +565,7 @@ static void test_info_says_what_is_there(void)
         iam_map *back = opened(image);
         iam_stats stats;
         iam_map_stats(back, &stats);
+        EXPECT(stats.evacuated >= 0 && stats.evacuated < 1 && (stats.bucket_count > 0 || stats.load == 0));
         bool hash = stats.index == IAM_INDEX_HASH;
         uint64_t row_count = hash ? stats.count : stats.page_count * (stats.count > 0 ? stats.page_rows : 0);
         EXPECT(info.version == 1 && info.file_bytes == image.count);
@@ -771,6 +772,23 @@ static void test_cycles_end(void)
     image_seal(image.bytes);
     bool sound;
     EXPECT(image_try(image.bytes, image.count, &sound) && !sound);
+    /* Each walk goes as far as the longest chain that a file may have. */
+    iam_map *back = opened(image);
+    enum { MOST = 8 * (IMAGE_CHAIN_MOST + 2) };
+    uint64_t fill[MOST], expected[MOST] = {0};
+    iam_map_fill(back, fill, MOST);
+    for (uint64_t home = 0; home < header->bucket_count; home++) {
+        const bucket *link = &homes[home];
+        uint64_t keys = link->slot_count;
+        for (int length = 0; length < IMAGE_CHAIN_MOST; length++) {
+            link = &pool[link->overflow - 1];
+            keys += link->slot_count;
+        }
+        expected[keys]++;
+    }
+    EXPECT(memcmp(fill, expected, sizeof fill) == 0);
+    EXPECT(table_longest_chain(&back->hash) == IMAGE_CHAIN_MOST + 1);
+    iam_map_destroy(back);
     free(image.bytes);
     iam_map_destroy(map);
 }

@@ -132,7 +132,9 @@ static void test_hash(void)
     EXPECT(iam_map_clear(map) == IAM_OK && iam_map_allocations(map) == requests + 1);
     put_keys(map, 0, STRIDE, 100);
     requests = iam_map_allocations(map);
+    uint64_t version = iam_map_version(map), epoch = iam_map_epoch(map);
     EXPECT(iam_map_compact(map) == IAM_OK && iam_map_allocations(map) > requests);
+    EXPECT(iam_map_version(map) == version + 1 && iam_map_epoch(map) == epoch + 1); /* rows have moved */
     stats = stats_of(map);
     expect_sums(map, &stats);
     iam_map_destroy(map);
@@ -206,6 +208,7 @@ static void test_leaving(void)
     }
     expect_sums(map, &stats);
     EXPECT(stats.page_count == 0 && stats.page_rows == 0 && stats.bytes_directory == 0);
+    EXPECT(map->rows->given_back_bytes == 0);
     harness_validate(map);
     iam_map_destroy(map);
 }

@@ -606,6 +606,7 @@ static void test_every_invariant_is_watched(void)
         harness_validate(map);
         cases[i].break_it(map);
         EXPECT(iam_map_validate(map, NULL, 0) == IAM_BROKEN);
+        reason[0] = '\0';
         EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN);
         if (strncmp(reason, cases[i].number, 2) != 0 || reason[2] != ':') {
             fprintf(stderr, "case %zu: expected %s, got: %s\n", i, cases[i].number, reason);

@@ -470,6 +470,7 @@ static iam_map *create(const situation *where, failing *memory, bool ranges)
     options.allocator = failing_allocator(memory);
     atomic_store(&memory->refuses_ranges, !ranges);
     iam_map *map;
+    atomic_store(&memory->has_foreign, where->prepare == NULL);
     if (where->prepare == NULL)
         return open_image(&options, where->index != IAM_INDEX_HASH);
     EXPECT(iam_map_create(&options, &map) == IAM_OK);

@@ -5,6 +5,7 @@
 #include "map.h"
 #include "spare.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -46,6 +47,24 @@ static void test_what_is_kept_comes_back(void)
     EXPECT(spare_give(spare, mapping(4 * MIB, 7), 4 * MIB) == 4 * MIB);
     EXPECT(take(spare, MIB / 2, 0) == 0 && take(spare, 2 * MIB, 7) == 2 * MIB);
     EXPECT(take(spare, 2 * MIB, 0) == 0);
+    iam_spare_destroy(spare);
+}
+
+/* Of a larger block the rest is unmapped, and nothing before it. */
+static void test_the_rest_goes_back(void)
+{
+    iam_spare *spare = iam_spare_create();
+    char *start = mapping(8 * MIB, 9), *kept = start + 4 * MIB;
+    EXPECT(spare_give(spare, kept, 4 * MIB) == 4 * MIB);
+    char *to = mapping(2 * MIB, 0);
+    size_t warm;
+    EXPECT(spare_take(spare, to, 2 * MIB, &warm) && warm == 2 * MIB && to[2 * MIB - 1] == 9);
+    for (size_t at = 0; at < 4 * MIB; at += 4096)
+        EXPECT(start[at] == 9);
+    EXPECT(msync(kept + 2 * MIB, 2 * MIB, MS_ASYNC) == -1 && errno == ENOMEM);
+    EXPECT(msync(kept + 4 * MIB - 4096, 4096, MS_ASYNC) == -1 && errno == ENOMEM);
+    munmap(start, 4 * MIB);
+    munmap(to, 2 * MIB);
     iam_spare_destroy(spare);
 }
 
@@ -154,6 +173,30 @@ static void test_maps_follow_each_other(void)
     iam_spare_destroy(spare);
 }
 
+/* Only pages that a batch has had made present are kept: others would come back no warmer than new ones. */
+static void test_what_is_kept_was_touched(void)
+{
+    enum { COUNT = 40000 };
+    static int64_t keys[COUNT];
+    const double row[ROW] = {0};
+    for (int by_key = 0; by_key < 2; by_key++) {
+        iam_spare *spare = iam_spare_create();
+        iam_map *map = create(spare, IAM_INDEX_HASH);
+        for (int64_t i = 0; i < COUNT; i++) {
+            keys[i] = i;
+            EXPECT(!by_key || iam_map_put(map, i, row) == IAM_OK);
+        }
+        EXPECT(!by_key || iam_map_reserve(map, 2 * COUNT) == IAM_OK);
+        EXPECT(by_key || iam_map_update_many(map, keys, COUNT, row, 0, IAM_SET) == IAM_OK);
+        iam_map_destroy(map);
+        char *to = mapping(2 * MIB, 0);
+        size_t warm;
+        EXPECT(spare_take(spare, to, 2 * MIB, &warm) && (warm == 0) == by_key);
+        munmap(to, 2 * MIB);
+        iam_spare_destroy(spare);
+    }
+}
+
 typedef struct maker {
     pthread_t thread;
     iam_spare *spare;
@@ -200,10 +243,12 @@ static void test_threads_share_it(void)
 int main(void)
 {
     RUN(test_what_is_kept_comes_back);
+    RUN(test_the_rest_goes_back);
     RUN(test_the_best_block_is_taken);
     RUN(test_no_more_than_promised);
     RUN(test_whole_pages);
     RUN(test_maps_follow_each_other);
+    RUN(test_what_is_kept_was_touched);
     RUN(test_threads_share_it);
     return harness_end();
 }
