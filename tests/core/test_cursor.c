@@ -193,6 +193,18 @@ static void test_blocks_cover_all_rows(void)
     iam_map_destroy(map);
 }
 
+static void test_a_block_of_one_row(void)
+{
+    for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_HASH; index++) {
+        iam_map *map = create((iam_index)index, IAM_AUTO);
+        EXPECT(iam_map_block_count(map) == 0);
+        put(map, 12);
+        EXPECT(iam_map_block_count(map) == 1);
+        expect_blocks(map);
+        iam_map_destroy(map);
+    }
+}
+
 static void test_blocks_hold_compact_back(void)
 {
     iam_map *map = create_with_holes(2, IAM_AUTO);
@@ -224,6 +236,7 @@ int main(void)
     RUN(test_walking_a_map_that_changes);
     RUN(test_clear_and_compact_change_the_epoch);
     RUN(test_blocks_cover_all_rows);
+    RUN(test_a_block_of_one_row);
     RUN(test_blocks_hold_compact_back);
     RUN(test_overlaps);
     return harness_end();

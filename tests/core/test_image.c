@@ -101,9 +101,11 @@ static iam_map *nth_map(int which)
     case 5: /* direct, out of line, with holes */
         map = filled(IAM_INDEX_DIRECT, 1000, false);
         put(map, -5000, 1);
+        put(map, 5000, 1);
         put(map, 9000, 2);
         for (int64_t key = 0; key < 700; key++)
             EXPECT(iam_map_remove(map, key) == IAM_OK);
+        EXPECT(iam_map_remove(map, 5000) == IAM_OK); /* a free page between two that are not */
         return map;
     case 6: /* on its way from direct to hash */
         map = filled(IAM_INDEX_AUTO, 20000, false);
@@ -823,6 +825,7 @@ static void test_checksum_is_pinned(void)
     EXPECT(image_checksum(words, 0, 1) == 0xe3ddbc9858eaad5bu);
     EXPECT(image_checksum(words, 64, 1) == 0xe94e8060246e299fu);
     EXPECT(image_checksum(words, 168, 2) == 0x93cbb9e15292c8f1u);
+    EXPECT(image_checksum(words, 168, UINT64_MAX) == 0xa6c0b3d2b15a5299u);
 }
 
 /* The n-th request for memory fails, for every n: no leak, no half map, and the next try works. */

@@ -385,6 +385,13 @@ static void test_bound_comes_down(void)
     for (uint32_t i = 0; i < KEPT / 16; i++)
         EXPECT(rows_unmark(r.rows, i));
     EXPECT(r.rows->last_bound == KEPT);
+    for (uint32_t i = KEPT; i-- > KEPT - 40;) { /* row by row where they go from the end */
+        EXPECT(rows_unmark(r.rows, i) && r.rows->last_bound == i);
+        if (i % 3 == 0) {
+            rows_mark(r.rows, i);
+            EXPECT(r.rows->last_bound == i + 1 && rows_unmark(r.rows, i));
+        }
+    }
     expect_valid_as(&r, false);
     room_end(&r);
 }

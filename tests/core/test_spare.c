@@ -11,6 +11,7 @@
 
 enum { ROW = 8 };
 #define MIB ((size_t)1 << 20)
+#define LEAST ((size_t)256 << 10)
 
 static char *mapping(size_t bytes, int fill)
 {
@@ -47,6 +48,9 @@ static void test_what_is_kept_comes_back(void)
     EXPECT(spare_give(spare, mapping(4 * MIB, 7), 4 * MIB) == 4 * MIB);
     EXPECT(take(spare, MIB / 2, 0) == 0 && take(spare, 2 * MIB, 7) == 2 * MIB);
     EXPECT(take(spare, 2 * MIB, 0) == 0);
+    /* The least there is. */
+    EXPECT(spare_give(spare, mapping(LEAST, 7), LEAST) == LEAST && take(spare, LEAST - 4096, 0) == 0);
+    EXPECT(take(spare, LEAST, 7) == LEAST);
     iam_spare_destroy(spare);
 }
 

@@ -53,6 +53,14 @@ void *mmap(void *address, size_t bytes, int protection, int flags, int file, off
     return (void *)syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
 }
 
+static size_t unmapped_bytes; /* by the last call */
+
+int munmap(void *address, size_t bytes)
+{
+    unmapped_bytes = bytes;
+    return (int)syscall(SYS_munmap, address, bytes);
+}
+
 void *mremap(void *old, size_t old_bytes, size_t new_bytes, int flags, ...)
 {
     va_list rest;
@@ -308,6 +316,14 @@ static void test_results(void)
     EXPECT(block != NULL && (uintptr_t)block % HUGE_BYTES == 0);
     memset(block, 1, bytes);
     iam_result_release(block, bytes);
+    for (size_t odd = 1; odd < 9000; odd = odd * 2 + 1) {
+        block = iam_result_allocate(odd);
+        block[odd - 1] = 1;
+        iam_result_release(block, odd);
+        EXPECT(unmapped_bytes == (odd + 4095) / 4096 * 4096);
+        iam_result_release(iam_result_allocate(odd + 1), odd + 1);
+        EXPECT(unmapped_bytes == (odd + 1 + 4095) / 4096 * 4096);
+    }
 }
 
 int main(void)

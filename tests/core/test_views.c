@@ -93,6 +93,25 @@ static void test_views_outlive_the_map(void)
     EXPECT(atomic_load(&r.state.alive) == 0);
 }
 
+/* A view of one of the first rows, among whole pages that go back to the system. */
+static void test_views_of_the_first_rows(void)
+{
+    for (uint32_t held = 0; held < 3 * HOLD_CHUNK_ROWS; held += HOLD_CHUNK_ROWS / 2 - 3) {
+        room r;
+        room_begin(&r);
+        EXPECT(rows_reserve(r.rows, 8000, true, SEGMENTS_EXACT) && r.rows->row_store.low_count == 0);
+        for (uint32_t i = 0; i < 8000; i++)
+            memset(rows_at(r.rows, insert(&r, i)), 0xff, ROW_BYTES);
+        iam_view view = take(&r, held);
+        const uint8_t *row = rows_at(r.rows, held);
+        rows_abandon(r.rows);
+        for (int i = 0; i < ROW_BYTES; i++)
+            EXPECT(row[i] == 0xff);
+        iam_view_release(&view);
+        EXPECT(atomic_load(&r.state.alive) == 0);
+    }
+}
+
 static void test_block_keeps_storage(void)
 {
     room r;
@@ -289,6 +308,7 @@ int main(void)
     for (int turn = 0; turn < 2; turn++) {
         serial_views = turn == 1;
         RUN(test_views_outlive_the_map);
+        RUN(test_views_of_the_first_rows);
         RUN(test_block_keeps_storage);
     }
     serial_views = false; /* threads from here on */
