@@ -525,6 +525,20 @@ static void test_shapes_of_rows(void)
 }
 
 /* A bool that is neither 0 nor 1 is found by those who ask. */
+/* Presence that ends where its section does, before other bytes. */
+static void test_whole_words_of_presence(void)
+{
+    for (uint64_t count = 64; count <= 2048; count += count < 512 ? 64 : 512) {
+        iam_map *map = filled(IAM_INDEX_HASH, count, true);
+        image_bytes image = saved(map, 1 << 20);
+        iam_map *back = opened(image);
+        expect_same(map, back);
+        iam_map_destroy(back);
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+}
+
 static void test_bools(void)
 {
     iam_map *map = new_map(IAM_INDEX_HASH, 5, IAM_BOOL);
@@ -873,6 +887,7 @@ int main(void)
     RUN(test_lying_headers);
     RUN(test_each_lie_is_called_by_its_name);
     RUN(test_shapes_of_rows);
+    RUN(test_whole_words_of_presence);
     RUN(test_bools);
     RUN(test_info_says_what_is_there);
     RUN(test_preparing_in_steps);

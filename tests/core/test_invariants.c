@@ -656,10 +656,29 @@ static void test_d4_of_a_reserved_ring(void)
     iam_map_destroy(map);
 }
 
+/* A ring that is a plain block is looked at all around. */
+static void test_d4_of_a_plain_ring(void)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = IAM_INDEX_DIRECT};
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    put_keys(map, 0, 128 * 8200, 2);
+    EXPECT(map->state == MAP_DIRECT && !map->direct.ring_reserved && map->direct.ring_mask == 16383);
+    char reason[200];
+    for (uint64_t page = 8201; page < 16384; page += 511) {
+        POKE(map->direct.ring[(map->direct.page_low + page) & map->direct.ring_mask], 1);
+        EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN && strncmp(reason, "D4:", 3) == 0);
+        mend();
+        harness_validate(map);
+    }
+    iam_map_destroy(map);
+}
+
 int main(void)
 {
     RUN(test_every_invariant_is_watched);
     RUN(test_none_is_missing);
     RUN(test_d4_of_a_reserved_ring);
+    RUN(test_d4_of_a_plain_ring);
     return harness_end();
 }

@@ -157,7 +157,7 @@ static void test_key_by_key(void)
 
 static void test_room_ahead(void)
 {
-    const uint64_t counts[] = {1, 60, 7001};
+    const uint64_t counts[] = {1, 60, 300, 7001};
     for (int shape = 0; shape < 9; shape++) {
         uint64_t items = row_items[shape % 3];
         iam_index index = (iam_index)(shape / 3);

@@ -381,6 +381,7 @@ static void test_bound_comes_down(void)
         rows_mark(r.rows, i);
     for (uint32_t i = KEPT; i < ROWS; i++)
         EXPECT(rows_unmark(r.rows, i));
+    EXPECT(r.rows->last_bound == ROWS - 64 * 64); /* 64 words of presence for the last of them */
     EXPECT(rows_last(r.rows, UINT64_MAX) == KEPT - 1);
     for (uint32_t i = 0; i < KEPT / 16; i++)
         EXPECT(rows_unmark(r.rows, i));

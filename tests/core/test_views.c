@@ -103,10 +103,12 @@ static void test_views_of_the_first_rows(void)
         for (uint32_t i = 0; i < 8000; i++)
             memset(rows_at(r.rows, insert(&r, i)), 0xff, ROW_BYTES);
         iam_view view = take(&r, held);
-        const uint8_t *row = rows_at(r.rows, held);
+        const uint8_t *row = rows_at(r.rows, held), *other = rows_at(r.rows, held ^ HOLD_CHUNK_ROWS / 2);
         rows_abandon(r.rows);
         for (int i = 0; i < ROW_BYTES; i++)
             EXPECT(row[i] == 0xff);
+        poison_lift(other, 1); /* nobody may look there, but for this: */
+        EXPECT(*other == 0);   /* a page of the same hold chunk, all of whose rows nobody holds, went back */
         iam_view_release(&view);
         EXPECT(atomic_load(&r.state.alive) == 0);
     }

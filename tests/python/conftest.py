@@ -116,6 +116,7 @@ def run_child():
     """run_child(code, timeout=60, **environment) -> stdout: in a fresh process, which may neither hang nor crash."""
 
     def run(code: str, timeout: int = 60, **environment: str) -> str:
+        timeout = max(timeout, int(os.environ.get("INTARRAYMAP_SECONDS_PER_TEST", "0")) // 4)  # sanitizers are slow
         head = f"import faulthandler; faulthandler.dump_traceback_later({timeout - 5}, exit=True)\n"
         paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         child = subprocess.Popen(

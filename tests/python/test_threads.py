@@ -1142,18 +1142,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where 
 m = IntArrayMap(2, "int64")
 keys = np.arange(200_000)
 m.set_many(keys, 0)
-enough = "import os, time; [(time.sleep(0.02), os.kill(%d, 2)) for _ in range(30)]" % os.getpid()
-interrupts, other = 0, None
+# One signal for each byte that comes: whoever handles the last one is not met by the next.
+each = "import os, time\\nwhile os.read(0, 1): time.sleep(0.02); os.kill(%d, 2)" % os.getpid()
+other = subprocess.Popen([sys.executable, "-c", each], stdin=subprocess.PIPE, bufsize=0)
+interrupts = 0
 while interrupts < 10:
     try:
-        if other is None:
-            other = subprocess.Popen([sys.executable, "-c", enough])
+        other.stdin.write(b".")
         while True:
             m.add_many(keys, 1)
     except KeyboardInterrupt:
         interrupts += 1
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-other.wait()
+other.stdin.close()
+assert other.wait() == 0
 rows = m.get_many(keys)
 assert (rows == rows[0, 0]).all(), "a part of a batch"
 assert m._check() is None
