@@ -157,7 +157,7 @@ static void test_key_by_key(void)
 
 static void test_room_ahead(void)
 {
-    const uint64_t counts[] = {1, 60, 300, 7001};
+    const uint64_t counts[] = {1, 60, 250, 300, 7001};
     for (int shape = 0; shape < 9; shape++) {
         uint64_t items = row_items[shape % 3];
         iam_index index = (iam_index)(shape / 3);
@@ -196,12 +196,12 @@ static void test_room_beside_held_rows(void)
         EXPECT(iam_map_find(map, -1 - key, &number) != NULL);
         EXPECT(iam_view_take(map, number, &views[key]) == IAM_OK && iam_map_remove(map, -1 - key) == IAM_OK);
     }
-    EXPECT(iam_map_reserve(map, 128) == IAM_OK);
+    EXPECT(iam_map_reserve(map, 1000) == IAM_OK);
     note_map("reserved", map);
     uint64_t requests = iam_map_allocations(map);
-    for (int64_t key = 100; key < 100 + 128 - 40; key++)
+    for (int64_t key = 100; key < 100 + 1000 - 40; key++)
         put(map, key);
-    EXPECT(iam_map_count(map) == 128 && iam_map_allocations(map) == requests);
+    EXPECT(iam_map_count(map) == 1000 && iam_map_allocations(map) == requests);
     note_map("filled", map);
     for (int64_t i = 0; i < HELD; i++)
         iam_view_release(&views[i]);
