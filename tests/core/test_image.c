@@ -617,8 +617,10 @@ static void test_preparing_in_steps(void)
             EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
             bool ready = false;
             int steps = 0;
-            for (; steps < steps_least && !ready; steps++)
+            for (; steps < steps_least && !ready; steps++) {
+                ready = true; /* it is told each time */
                 EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+            }
             EXPECT(!ready || steps >= 3);
             iam_save_end(save);
         }

@@ -232,7 +232,7 @@ static void test_room_beside_held_rows(void)
 
 static void test_batches(void)
 {
-    const size_t counts[] = {40, 900, 20031, ROWS_MOST};
+    const size_t counts[] = {40, 1023, 20031, ROWS_MOST};
     for (int shape = 0; shape < 12; shape++) {
         iam_index index = (iam_index)(shape % 3);
         int kind = shape / 3; /* distinct, dense, each four times, all the same */
@@ -246,6 +246,8 @@ static void test_batches(void)
                      (unsigned long long)items, (int)index);
             for (size_t i = 0; i < count; i++)
                 batch[i] = kind == 0 ? scattered(i) : (kind == 1 ? (int64_t)i : (kind == 2 ? scattered(i / 4) : 12));
+            if (count < ROWS_MOST)
+                batch[count] = INT64_MAX / 2; /* not of the batch: would be too far for direct */
             iam_map *map = create(options_of(items, index, false, false));
             EXPECT(iam_map_update_many(map, batch, count, values_of_rows, 0, IAM_SET) == IAM_OK);
             note_map("set", map);
@@ -388,6 +390,9 @@ static void test_files(void)
             for (int64_t key = -40; key < 40; key++)
                 put(back, key);
             note_map("written to", back);
+            for (uint64_t i = 0; i < counts[which]; i++)
+                iam_map_remove(back, (int64_t)i * stride - 5);
+            note_map("emptied", back);
             iam_map_destroy(back);
             free(image);
             iam_map_destroy(map);
