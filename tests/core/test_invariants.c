@@ -32,7 +32,7 @@ static void poke_bytes(void *place, const void *value, size_t bytes)
 
 #define POKE(place, value)                                                                                             \
     do {                                                                                                               \
-        __typeof__(place) poked = (__typeof__(place))(value);                                                          \
+        __typeof__(place) poked = (value);                                                                             \
         poke_bytes((void *)&(place), &poked, sizeof poked);                                                            \
     } while (0)
 
