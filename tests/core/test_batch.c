@@ -1,9 +1,12 @@
 /* test_batch.c: many keys at once say what the keys say one by one: reads of every size in every state, missing keys
  * and defaults, duplicates in every writer, the way an index is built at one go. */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "harness.h"
 
 #include "build.h"
 #include "map.h"
+
+#include <sys/mman.h>
 
 #define FAR ((int64_t)1 << 40)
 
@@ -503,6 +506,86 @@ static void test_delete_and_pop(void)
     iam_map_destroy(map);
 }
 
+/* ---- Where the caller's memory ends ------------------------------------------------------------------------------ */
+
+/* A block that ends where nobody may read, or begins after such a place. */
+typedef struct fenced {
+    char *mapping, *block;
+    size_t mapped_bytes;
+} fenced;
+
+static fenced fence(size_t bytes, bool at_end)
+{
+    enum { PAGE = 16384 }; /* of any machine at most */
+    size_t inner = (bytes + PAGE - 1) / PAGE * PAGE;
+    fenced f = {.mapped_bytes = inner + 2 * PAGE};
+    f.mapping = mmap(NULL, f.mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT(f.mapping != MAP_FAILED && mprotect(f.mapping, PAGE, PROT_NONE) == 0);
+    EXPECT(mprotect(f.mapping + PAGE + inner, PAGE, PROT_NONE) == 0);
+    f.block = f.mapping + PAGE + (at_end ? inner - bytes : 0);
+    return f;
+}
+
+static void unfence(const fenced *f)
+{
+    munmap(f->mapping, f->mapped_bytes);
+}
+
+/* No batch reads or writes beside what it was given, whichever way it goes. */
+static void test_nothing_beside_the_callers_memory(void)
+{
+    enum { ITEMS = 3, ROW_BYTES = ITEMS * 8 };
+    const size_t sizes[] = {1, 2, 7, 8, 9, 63, 65, 255, 1023, 1024, 1025, 17000, 70000};
+    for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++)
+        for (int way = 0; way < 16; way++) {
+            size_t count = sizes[size];
+            bool at_end = way & 1, dense = way & 2, known = way & 8;
+            iam_options options = {.row_items = ITEMS, .kind = IAM_FLOAT64, .seed = 4};
+            options.pipeline = way & 4 ? IAM_ON : IAM_OFF;
+            fenced in = fence(count * 8, at_end), places = fence(count * 8, at_end), out = fence(count * 8, at_end);
+            fenced marks = fence(count, at_end), row = fence(ROW_BYTES, at_end);
+            fenced given = fence(count * ROW_BYTES, at_end), result = fence(count * ROW_BYTES, at_end);
+            int64_t *key = (int64_t *)(void *)in.block, *item = (int64_t *)(void *)places.block;
+            for (size_t i = 0; i < count; i++) {
+                key[i] = dense ? (int64_t)i : (int64_t)(i * 0x9e3779b97f4a7c15u);
+                item[i] = (int64_t)(i % ITEMS);
+            }
+            double *value = (double *)(void *)given.block;
+            for (size_t i = 0; i < count * ITEMS; i++)
+                value[i] = (double)i;
+            uint8_t *flag = (uint8_t *)marks.block;
+            int64_t *number = (int64_t *)(void *)out.block;
+            iam_map *map;
+            EXPECT(iam_map_create(&options, &map) == IAM_OK);
+            for (int64_t i = 0; known && i < 500; i++)
+                EXPECT(iam_map_put(map, dense ? i * 2 : i, row.block) == IAM_OK);
+            EXPECT(iam_map_update_many(map, key, count, given.block, ROW_BYTES, IAM_SET) == IAM_OK);
+            EXPECT(iam_map_get_many(map, key, count, result.block, NULL, 0, flag, NULL) == IAM_OK);
+            EXPECT(memcmp(given.block, result.block, count * ROW_BYTES) == 0);
+            EXPECT(iam_map_update_many(map, key, count, row.block, 0, IAM_ADD) == IAM_OK);
+            EXPECT(iam_map_add_at(map, key, count, item, 8, value, 8) == IAM_OK);
+            iam_map_contains_many(map, key, count, flag);
+            iam_map_index_many(map, key, count, number);
+            EXPECT(flag[0] == 1 && flag[count - 1] == 1 && number[0] >= 0 && number[count - 1] >= 0);
+            iam_map_delete_many(map, key, count / 2, flag);
+            EXPECT(iam_map_get_many(map, key, count, result.block, given.block, ROW_BYTES, flag, NULL) == IAM_OK);
+            EXPECT(iam_map_get_many(map, key, count, result.block, row.block, 0, NULL, NULL) == IAM_OK);
+            EXPECT(iam_map_ensure_many(map, key, count, row.block, number, flag) == IAM_OK);
+            EXPECT(flag[count - 1] == 0 && (count == 1 || flag[0] == 1));
+            EXPECT(iam_map_pop_many(map, key, count, result.block, given.block, ROW_BYTES, NULL) == IAM_OK);
+            EXPECT(iam_map_pop_many(map, key, count, result.block, given.block, ROW_BYTES, NULL) == IAM_OK);
+            EXPECT(memcmp(given.block, result.block, count * ROW_BYTES) == 0);
+            harness_validate(map);
+            EXPECT(iam_map_update_many(map, key, count, given.block, ROW_BYTES, IAM_SET) == IAM_OK);
+            if (iam_map_count(map) == count)
+                EXPECT(iam_map_export(map, key, result.block));
+            iam_map_destroy(map);
+            const fenced *all[] = {&in, &places, &out, &marks, &row, &given, &result};
+            for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                unfence(all[i]);
+        }
+}
+
 static void test_pop_of_one_key_without_memory(void)
 {
     failing memory;
@@ -546,6 +629,7 @@ int main(void)
     RUN(test_add_at_outside_the_row_adds_nothing);
     RUN(test_ensure_tells_what_it_made);
     RUN(test_delete_and_pop);
+    RUN(test_nothing_beside_the_callers_memory);
     RUN(test_pop_of_one_key_without_memory);
     RUN(test_empty_batches_change_nothing);
     return harness_end();

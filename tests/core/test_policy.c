@@ -78,9 +78,28 @@ static void note_map(const char *what, const iam_map *map)
     note(what, values, sizeof values / sizeof *values);
 }
 
+/* Blocks begin at page borders: what of their pages goes back would depend on chance. */
+static void *allocate_pages(void *state, size_t bytes, size_t alignment, bool zeroed)
+{
+    (void)state, (void)alignment;
+    void *block = NULL;
+    if (posix_memalign(&block, 4096, bytes) != 0)
+        return NULL;
+    if (zeroed)
+        memset(block, 0, bytes);
+    return block;
+}
+
+static void release_pages(void *state, void *block, size_t bytes)
+{
+    (void)state, (void)bytes;
+    free(block);
+}
+
 static iam_map *create(iam_options options)
 {
     iam_map *map = NULL;
+    options.allocator = (iam_allocator){.allocate = allocate_pages, .release = release_pages};
     options.seed = 77;
     options.kind = IAM_FLOAT64;
     EXPECT(iam_map_create(&options, &map) == IAM_OK);
