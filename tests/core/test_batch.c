@@ -563,7 +563,7 @@ static void test_nothing_beside_the_callers_memory(void)
             EXPECT(iam_map_get_many(map, key, count, result.block, NULL, 0, flag, NULL) == IAM_OK);
             EXPECT(memcmp(given.block, result.block, count * ROW_BYTES) == 0);
             EXPECT(iam_map_update_many(map, key, count, row.block, 0, IAM_ADD) == IAM_OK);
-            EXPECT(iam_map_add_at(map, key, count, item, 8, value, 8) == IAM_OK);
+            EXPECT(iam_map_add_at(map, key, count, item, 1, value, 8) == IAM_OK);
             iam_map_contains_many(map, key, count, flag);
             iam_map_index_many(map, key, count, number);
             EXPECT(flag[0] == 1 && flag[count - 1] == 1 && number[0] >= 0 && number[count - 1] >= 0);

@@ -243,7 +243,7 @@ static void test_room_beside_held_rows(void)
         else if (round == 6)
             EXPECT(iam_map_pop_many(map, &known, 1, row, NULL, 0, &missing) == IAM_OK);
         else
-            EXPECT(iam_map_add_at(map, &known, 1, &(int64_t){3}, 8, row, 8) == IAM_OK);
+            EXPECT(iam_map_add_at(map, &known, 1, &(int64_t){3}, 1, row, 8) == IAM_OK);
         note_map("rows come back", map);
     }
     iam_map_destroy(map);

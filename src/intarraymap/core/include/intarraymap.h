@@ -305,8 +305,8 @@ void iam_map_index_many(const iam_map *map, const int64_t *keys, size_t count, i
  * overlap the map's own memory. All or nothing. */
 iam_status iam_map_update_many(iam_map *map, const int64_t *keys, size_t count, const void *rows, size_t row_stride,
                                iam_op op);
-/* Item items[i] of row(keys[i]) += values[i] (value_stride in bytes, 0: one value for all); a missing key starts at
- * zero. 0 <= items[i] < row_items is the caller's promise. All or nothing. */
+/* Item items[i * item_stride] of row(keys[i]) += values[i] (value_stride in bytes; either 0: one for all); a missing
+ * key starts at zero. 0 <= items[i] < row_items is the caller's promise. All or nothing. */
 iam_status iam_map_add_at(iam_map *map, const int64_t *keys, size_t count, const int64_t *items, size_t item_stride,
                           const void *values, size_t value_stride);
 /* Get or insert: numbers_out[i] = row number, created_out[i] = 1 where keys[i] was missing (its first occurrence);
