@@ -393,6 +393,12 @@ static void test_untouched(void)
     reserve(&r, 3000, SEGMENTS_EXACT); /* asked for by name: 952 items beyond low_count, 15 pages */
     EXPECT(segments_untouched(&r.array, 10) == (128 << 10) - 15 * PAGE_BYTES);
     room_end(&r);
+    room_begin(&r, 1, 1 << 22, false); /* items of a byte: pages are touched from their first */
+    reserve(&r, (128 << 10) + 1, SEGMENTS_AHEAD);
+    EXPECT(r.array.item_count == 256 << 10);
+    EXPECT(segments_untouched(&r.array, PAGE_BYTES) == (256 << 10) - PAGE_BYTES);
+    EXPECT(segments_untouched(&r.array, PAGE_BYTES + 1) == (256 << 10) - 2 * PAGE_BYTES);
+    room_end(&r);
 }
 
 static void test_large_results(void)
