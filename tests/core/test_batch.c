@@ -562,6 +562,8 @@ static void test_nothing_beside_the_callers_memory(void)
             EXPECT(iam_map_update_many(map, key, count, given.block, ROW_BYTES, IAM_SET) == IAM_OK);
             EXPECT(iam_map_get_many(map, key, count, result.block, NULL, 0, flag, NULL) == IAM_OK);
             EXPECT(memcmp(given.block, result.block, count * ROW_BYTES) == 0);
+            /* One key less: what the longer batch left on the stack is not part of it. */
+            EXPECT(iam_map_update_many(map, key, count - 1, given.block + ROW_BYTES, ROW_BYTES, IAM_SET) == IAM_OK);
             EXPECT(iam_map_update_many(map, key, count, row.block, 0, IAM_ADD) == IAM_OK);
             EXPECT(iam_map_add_at(map, key, count, item, 1, value, 8) == IAM_OK);
             iam_map_contains_many(map, key, count, flag);

@@ -92,11 +92,19 @@ static void test_row_places(void)
     EXPECT(home.overflow == 0 && home.slot_count == 0);
 }
 
+/* Sixteen bits, each for every sixteenth tag. */
+static void test_filter_bits(void)
+{
+    for (unsigned tag = 1; tag < 256; tag++)
+        EXPECT(bucket_filter_bit((uint8_t)tag) == 1u << tag % 16);
+}
+
 int main(void)
 {
     RUN(test_matches_agree);
     RUN(test_zero_byte_trap);
     RUN(test_find_looks_at_keys);
     RUN(test_row_places);
+    RUN(test_filter_bits);
     return harness_end();
 }
