@@ -129,10 +129,12 @@ static void test_hash(void)
     harness_validate(map);
     /* Requests of storage that is gone are remembered. */
     uint64_t requests = iam_map_allocations(map);
+    uint64_t version = iam_map_version(map), epoch = iam_map_epoch(map);
     EXPECT(iam_map_clear(map) == IAM_OK && iam_map_allocations(map) == requests + 1);
+    EXPECT(iam_map_version(map) == version + 1 && iam_map_epoch(map) == epoch + 1);
     put_keys(map, 0, STRIDE, 100);
     requests = iam_map_allocations(map);
-    uint64_t version = iam_map_version(map), epoch = iam_map_epoch(map);
+    version = iam_map_version(map), epoch = iam_map_epoch(map);
     EXPECT(iam_map_compact(map) == IAM_OK && iam_map_allocations(map) > requests);
     EXPECT(iam_map_version(map) == version + 1 && iam_map_epoch(map) == epoch + 1); /* rows have moved */
     stats = stats_of(map);
