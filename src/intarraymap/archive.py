@@ -45,9 +45,10 @@ def read(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.int64], Array]:
     """ValueError for whatever is not such an archive; OSError as open() raises it."""
     with open(path, "rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as archive:
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise ValueError("it holds something else")
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise ValueError("it holds something else")
+            with found as archive:
                 missing = {"keys", "rows"} - set(archive.files)
                 if missing:
                     raise ValueError(f"it has no array {' and '.join(map(repr, sorted(missing)))}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -73,26 +72,13 @@ def read(path: str) -> IntArrayMap[Any]:
     if kind == "image":
         return IntArrayMap.load(path)
     if kind == "npz":
-        return _read_npz(path)
+        return IntArrayMap.from_npz(path)
     try:
         return _read_arrow(path, kind)
     except _arrow().ArrowException as error:
         if isinstance(error, OSError):
             raise
         raise ValueError(f"{path!r} is not a whole {kind} file of a map: {error}") from None
-
-
-def _read_npz(path: str) -> IntArrayMap[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not hasattr(arrays, "files") or not {"keys", "rows"} <= set(arrays.files):
-                raise ValueError(f'{path!r} has no arrays "keys" and "rows"')
-            keys, rows = arrays["keys"], arrays["rows"]
-    except (zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ValueError(f"{path!r} is not a whole npz file: {error}") from None
-    if keys.ndim != 1 or rows.ndim < 2:
-        raise ValueError(f"{path!r}: keys of shape {keys.shape} and rows of shape {rows.shape} are not (n,) and (n, …)")
-    return IntArrayMap.from_arrays(keys, rows)
 
 
 def _read_arrow(path: str, kind: str) -> IntArrayMap[Any]:

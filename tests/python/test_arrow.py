@@ -1226,3 +1226,10 @@ class TestDlpack:
         del rows, array
         gc.collect()
         assert m.stats().views == 0
+
+
+def test_columns_without_a_dtype_in_common():
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"key": [1, 2], "a": [1.0, 2.0], "b": pa.array([1, 2], pa.timestamp("s"))})
+    with pytest.raises(TypeError, match="have no dtype in common; say dtype"):
+        IntArrayMap.from_arrow(table, row=["a", "b"])

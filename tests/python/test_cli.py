@@ -183,7 +183,17 @@ def test_convert_refuses(tmp_path, run, path):
         table("twice.parquet", key=[1, 1], row=lists),
         table("large.parquet", key=pa.array([1, 2**63], pa.uint64()), row=lists),
         table("words.parquet", key=[1, 2], row=pa.array([["a"], ["b"]], pa.list_(pa.string(), 1))),
+        "half.npz",
+        "flat.npz",
+        "shaped.parquet",
     ]
+    np.savez(tmp_path / "whole.npz", keys=np.arange(9), rows=np.ones((9, 2)))
+    (tmp_path / "half.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:200])
+    np.savez(tmp_path / "flat.npz", keys=[1, 2], rows=[1.0, 2.0])
+    noted = {b"intarraymap": json.dumps({"row_shape": [3]}).encode()}
+    parquet.write_table(
+        pa.table({"key": [1, 2], "row": lists}).replace_schema_metadata(noted), tmp_path / "shaped.parquet"
+    )
     for name in wrong:
         code, out, err = run("convert", tmp_path / name, tmp_path / "out.iam")
         assert code == 1 and out == "" and err.startswith("intarraymap: ") and "Traceback" not in err, (name, err)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from model import FAR_KEY, bits, build_map, copy_of
@@ -333,6 +335,17 @@ def test_batch_key_error_attributes(make_map, call):
     assert (error.key, error.position, error.missing_count) == (-7, 1, 3)
     assert [type(n) for n in (error.key, error.position, error.missing_count)] == [int, int, int]
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("call", ["get_many", "pop_many"])
+def test_batch_key_error_travels(make_map, call):
+    """Pickled, as a process pool does with what a worker raised, it says the same."""
+    m = make_map(keys=range(10))
+    with pytest.raises(KeyError) as raised:
+        getattr(m, call)([3, -7, 4, FAR_KEY, -7])
+    error, back = raised.value, pickle.loads(pickle.dumps(raised.value))
+    assert type(back) is type(error) and str(back) == str(error)
+    assert (back.key, back.position, back.missing_count) == (-7, 1, 3)
 
 
 @pytest.mark.parametrize("kind", ["direct", "direct-segments"])

@@ -535,6 +535,7 @@ def test_interrupted(path, run_child):
         import os, signal, threading, time
         import numpy as np
         from intarraymap import IntArrayMap
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell started us behind it
         m = IntArrayMap.from_arrays(np.arange(1_000_000) * 2**40, np.ones((1_000_000, 8)))
         for wait in (0.02, 0.1):
             threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -548,6 +549,34 @@ def test_interrupted(path, run_child):
             assert left == [], left
             m[1] = 2
     """)
+
+
+def test_saved_without_a_thread(path, monkeypatch):
+    """Where no thread is to be had, the caller writes by itself."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    m = IntArrayMap.from_arrays(scattered(1000), rows_for(1000))
+    told = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        m.save(path, progress=lambda done, total: told.append((done, total)))
+    assert told and told[-1][0] == told[-1][1]
+    assert IntArrayMap.load(path) == m
+
+
+def test_progress_that_raises(path):
+    """What it raises comes out, and no file is left."""
+
+    def give_up(done, total):
+        raise LookupError("enough")
+
+    m = IntArrayMap.from_arrays(scattered(300_000), rows_for(300_000))
+    with pytest.raises(LookupError, match="enough"):
+        m.save(path, progress=give_up)
+    assert os.listdir(path.parent) == [] or path.exists()
+    assert not [name for name in os.listdir(path.parent) if name.endswith(".tmp")]
 
 
 def test_readers_go_on_while_a_save_runs(path):

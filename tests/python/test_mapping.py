@@ -766,3 +766,37 @@ class TestFarKeys:
         for key in keys:
             assert np.array_equal(m.pop(key), rows_for(len(keys))[keys.index(key)])
         assert not m
+
+
+class TestViewsOfTheMapping:
+    @pytest.mark.parametrize("view", ["keys", "values", "items"])
+    def test_mapping_is_read_only(self, make_map, view):
+        """As of dict's views."""
+        m = make_map(keys=range(5))
+        proxy = getattr(m, view)().mapping
+        assert len(proxy) == 5 and 3 in proxy and proxy[3].tolist() == m[3].tolist()
+        with pytest.raises(TypeError):
+            proxy[3] = 0
+        m[9] = 1
+        assert len(proxy) == 6
+
+
+def test_equal_only_if_nothing_was_rounded():
+    """An integer beyond 2**53 is not the float that it would be rounded to."""
+    exact, odd = IntArrayMap(2, "int64"), IntArrayMap(2, "int64")
+    floats = IntArrayMap(2, "float64")
+    exact[1], odd[1], floats[1] = [2**53, 4], [2**53 + 1, 4], [2.0**53, 4]
+    assert exact == floats and floats == exact
+    assert odd != floats and floats != odd
+
+
+def test_unequal_to_a_mapping_that_loses_a_key():
+    class Loses(collections.UserDict):
+        def __getitem__(self, key):
+            raise KeyError(key)
+
+    m = IntArrayMap(1)
+    m[4] = 1
+    other = Loses()
+    other.data[4] = [1]
+    assert m != other

@@ -85,6 +85,12 @@ def test_refused(tmp_path, arrays, error):
         IntArrayMap.from_npz(tmp_path / "m.npz")
 
 
+def test_an_array_is_no_archive(tmp_path):
+    np.save(tmp_path / "m.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="it holds something else"):
+        IntArrayMap.from_npz(tmp_path / "m.npy")
+
+
 def test_broken(tmp_path):
     path = tmp_path / "m.npz"
     m = IntArrayMap.from_arrays(np.arange(20), np.arange(40.0).reshape(20, 2))

@@ -324,3 +324,21 @@ class TestSharedMemory:
         finally:
             tracemalloc.stop()
         assert pickle.loads(data, buffers=buffers) == m
+
+
+class Stateful(IntArrayMap):
+    """With state of its own, and its own way to take it back."""
+
+    def __getstate__(self):
+        return {"note": self.note}
+
+    def __setstate__(self, state):
+        self.note = state["note"] + ", restored"
+
+
+def test_a_subclass_takes_its_state_back_itself():
+    m = Stateful(2)
+    m.note = "mine"
+    m[3] = [1, 2]
+    for back in (pickle.loads(pickle.dumps(m)), copy.deepcopy(m)):
+        assert type(back) is Stateful and back.note == "mine, restored" and back[3].tolist() == [1, 2]

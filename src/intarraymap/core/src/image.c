@@ -349,12 +349,12 @@ iam_status iam_image_verify(const iam_map *map, char *reason, size_t reason_byte
     return IAM_OK;
 }
 
-/* `fresh_out`: the same items, of which no more than a multiple of eight are borrowed; the rest are copies. */
+/* `fresh_out`: the same items, of which no more than a multiple of eight are borrowed; the rest are copies. There is one at least. */
 static bool borrow_whole_eights(const segments *array, alloc *memory, segments *fresh_out)
 {
     uint64_t count = array->borrowed_count, whole = count & ~(uint64_t)7;
     segments_begin(fresh_out, array->item_bytes, array->reserve_count, array->zeroed);
-    segments_borrow(fresh_out, count == 0 ? NULL : segments_at(array, 0), whole);
+    segments_borrow(fresh_out, segments_at(array, 0), whole);
     if (!segments_reserve(fresh_out, memory, count, SEGMENTS_EXACT))
         return false;
     for (uint64_t i = whole; i < count; i++)
