@@ -33,6 +33,13 @@ LINES_LEAST = 98.0
 Counts = dict[str, int | float | str]
 
 
+#: Tests that coverage.py itself disturbs, with the reason; `make test` runs them.
+LEFT_OUT = {
+    "test_no_memory.py": "the tracer asks for memory too, and is refused",
+    "test_threads.py::TestSignals": "the tracer has a lock, and a handler may come while it is held",
+}
+
+
 @dataclass
 class Uncovered:
     """What of one function nothing reaches."""
@@ -130,9 +137,12 @@ def python() -> tuple[Counts, bool]:
     )
     install: list[str | Path] = [BIN / "python", "-m", "pip", "install", "-qq", "--no-deps", "--no-build-isolation"]
     run(*install, "--no-index", "--force-reinstall", ROOT, environ={"INTARRAYMAP_CHECKED": "0"})
+    for name, reason in LEFT_OUT.items():
+        print(f"left out: {name}: {reason}")
     coverage: list[str | Path] = [BIN / "python", "-m", "coverage"]
     rc = f"--rcfile={settings}"
-    suite = ["-m", "pytest", "-q", f"--numprocesses={WORKERS}", "tests/python", "tests/docs"]
+    left_out = [f"--deselect=tests/python/{name}" for name in LEFT_OUT]
+    suite = ["-m", "pytest", "-q", f"--numprocesses={WORKERS}", *left_out, "tests/python", "tests/docs"]
     passed = run(*coverage, "run", rc, *suite, check=False) == 0
     run(*coverage, "combine", rc, "--quiet", data)
     run(*coverage, "report", rc, "--skip-covered")
