@@ -169,6 +169,9 @@ static void test_key_by_key(void)
             note_map("four more", map);
             EXPECT(iam_map_clear(map) == IAM_OK);
             note_map("cleared", map);
+            EXPECT(iam_map_compact(map) == IAM_OK);
+            put(map, 5);
+            note_map("compacted, and one key", map);
             iam_map_destroy(map);
         }
     }
