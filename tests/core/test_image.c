@@ -676,6 +676,23 @@ static void test_layout(void)
 }
 
 /* A page id at its limit is followed, one beyond is not. */
+/* A directory that ends where all numbers end. */
+static void test_the_first_and_the_last_keys(void)
+{
+    for (int side = 0; side < 2; side++)
+        for (int64_t keys = 1; keys < 4000; keys = keys * 9 + 3) {
+            iam_map *map = new_map(IAM_INDEX_DIRECT, 3, IAM_FLOAT64);
+            for (int64_t i = 0; i < keys; i++)
+                put(map, side ? INT64_MAX - i : INT64_MIN + i, 1);
+            image_bytes image = saved(map, 1 << 20);
+            iam_map *back = opened(image);
+            expect_same(map, back);
+            iam_map_destroy(back);
+            free(image.bytes);
+            iam_map_destroy(map);
+        }
+}
+
 static void test_limits_of_a_directory(void)
 {
     iam_map *map = nth_map(5);
@@ -896,6 +913,7 @@ int main(void)
     RUN(test_preparing_in_steps);
     RUN(test_pages_that_do_not_pay);
     RUN(test_layout);
+    RUN(test_the_first_and_the_last_keys);
     RUN(test_limits_of_a_directory);
     RUN(test_limits_of_trust);
     RUN(test_lies_under_right_checksums);
