@@ -252,6 +252,45 @@ static void test_room_beside_held_rows(void)
     iam_map_destroy(map);
 }
 
+/* The cursor of leaving frees a row that nobody looks at, whoever looks at the one beside it. */
+static void test_leaving_beside_held_rows(void)
+{
+    snprintf(place, sizeof place, "leaving beside held rows");
+    iam_map *map = create(options_of(8, IAM_INDEX_AUTO, false, false));
+    iam_view views[10];
+    for (int64_t key = 0; key < 1000; key++)
+        put(map, key);
+    for (int64_t i = 0; i < 10; i++) {
+        uint32_t number;
+        EXPECT(iam_map_find(map, i * 37 + 5, &number) != NULL && iam_view_take(map, number, &views[i]) == IAM_OK);
+        for (int64_t key = i * 37 + 3; key < i * 37 + 8; key++)
+            EXPECT(iam_map_remove(map, key) == IAM_OK);
+    }
+    note_map("before", map);
+    put(map, (int64_t)1 << 50);
+    while (map->state == MAP_LEAVING)
+        put(map, (int64_t)1 << 50);
+    note_map("after", map);
+    for (int i = 0; i < 10; i++)
+        iam_view_release(&views[i]);
+    put(map, 0);
+    note_map("views gone", map);
+    iam_map_destroy(map);
+}
+
+/* A directory of whole pages of memory. */
+static void test_large_directory(void)
+{
+    for (int64_t pages = 20479; pages <= 20481; pages++) {
+        snprintf(place, sizeof place, "directory of %lld pages", (long long)pages);
+        iam_map *map = create(options_of(8, IAM_INDEX_DIRECT, false, false));
+        put(map, 0);
+        put(map, 128 * (pages - 1));
+        note_map("two keys", map);
+        iam_map_destroy(map);
+    }
+}
+
 static void test_batches(void)
 {
     const size_t counts[] = {40, 1023, 20031, ROWS_MOST};
@@ -446,6 +485,8 @@ int main(int argument_count, char **arguments)
     test_key_by_key();
     test_room_ahead();
     test_room_beside_held_rows();
+    test_leaving_beside_held_rows();
+    test_large_directory();
     test_batches();
     test_when_direct_is_left();
     test_poor_hashes();
