@@ -45,11 +45,21 @@ static bool system_grants(bool is_mremap)
     return true;
 }
 
+static _Atomic bool beside_huge_pages; /* large mappings begin a page after where a huge one could */
+
 /* These take the place of the C library's own in this program. */
 void *mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset)
 {
     if (!system_grants(false))
         return MAP_FAILED;
+    if (atomic_load(&beside_huge_pages) && address == NULL && bytes >= HUGE_BYTES) {
+        size_t room = bytes + 2 * HUGE_BYTES;
+        char *free_place = (char *)syscall(SYS_mmap, NULL, room, protection, flags, file, offset);
+        if (free_place == MAP_FAILED)
+            return MAP_FAILED;
+        syscall(SYS_munmap, free_place, room);
+        address = free_place + (size_t)(-(uintptr_t)free_place % HUGE_BYTES) + 4096; /* a hint, which is followed */
+    }
     return (void *)syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
 }
 
@@ -368,8 +378,29 @@ static void test_results(void)
     }
 }
 
+/* The system need not put large mappings where huge pages could be. */
+static void test_mappings_beside_huge_pages(void)
+{
+    fill(1000003);
+    atomic_store(&beside_huge_pages, true);
+    for (int round = 0; round < 3; round++) {
+        char *block = iam_result_allocate(3 << 20);
+        EXPECT(block != NULL && (uintptr_t)block % HUGE_BYTES == 0);
+        memset(block, 1, 3 << 20);
+        iam_result_release(block, 3 << 20);
+        iam_map *map = NULL;
+        EXPECT(create(IAM_INDEX_HASH, NULL, &map) == IAM_OK);
+        EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+        EXPECT(map->rows->row_store.range != NULL && (uintptr_t)map->rows->row_store.range % HUGE_BYTES == 0);
+        expect_all(map);
+        iam_map_destroy(map);
+    }
+    atomic_store(&beside_huge_pages, false);
+}
+
 int main(void)
 {
+    RUN(test_mappings_beside_huge_pages);
     RUN(test_a_map_from_nothing);
     RUN(test_one_refusal_alone_is_survived_or_told);
     RUN(test_images_are_opened_or_refused);
