@@ -349,7 +349,8 @@ iam_status iam_image_verify(const iam_map *map, char *reason, size_t reason_byte
     return IAM_OK;
 }
 
-/* `fresh_out`: the same items, of which no more than a multiple of eight are borrowed; the rest are copies. There is one at least. */
+/* `fresh_out`: the same items, of which no more than a multiple of eight are borrowed; the rest are copies. There is
+ * one at least. */
 static bool borrow_whole_eights(const segments *array, alloc *memory, segments *fresh_out)
 {
     uint64_t count = array->borrowed_count, whole = count & ~(uint64_t)7;
