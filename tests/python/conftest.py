@@ -111,6 +111,13 @@ def kind(request) -> str:
     return request.param
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item):
+    """Where each test runs in several threads at a time, they share its fixtures."""
+    if "tmp_path" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.thread_unsafe(reason="its threads would write to one folder"))
+
+
 @pytest.fixture
 def run_child():
     """run_child(code, timeout=60, **environment) -> stdout: in a fresh process, which may neither hang nor crash."""
