@@ -950,22 +950,27 @@ assert out.split() == [b"1000", b"1999"]
     def test_raw_fork_in_the_middle_of_a_batch(self, story):
         """A fork that Python does not know of: the map works or raises RuntimeError in the child; it never hangs.
 
-        The other thread is deep in one long batch, so that it has no hand on the GIL, which no raw fork survives.
+        No raw fork survives another thread's hand on the GIL. So the other thread is deep in one long batch, as its
+        first row tells, and should it come to the end all the same, it does not ask for the GIL within the hour.
         """
         story(
             """
 import ctypes
+sys.setswitchinterval(3600)
 libc = ctypes.PyDLL(None)
 m = IntArrayMap(8, "int64")
 other = IntArrayMap(8, "int64")
-keys = np.random.default_rng(0).permutation(1_500_000)
+keys = np.tile(np.random.default_rng(0).permutation(1_500_000), 4)
 m.set_many(keys, 0)
+first = m[int(keys[0])]
 other[1] = 1
 outcomes = []
 for turn in range(12):
     thread = threading.Thread(target=m.add_many, args=(keys, 1))
     thread.start()
-    time.sleep(0.005 + 0.005 * turn)
+    while first[0] == 4 * turn:
+        time.sleep(0.001)
+    time.sleep(0.002 * turn)
     child = libc.fork()
     if child == 0:
         signal.alarm(20)
@@ -990,9 +995,10 @@ for turn in range(12):
     assert os.WIFEXITED(status), (status, outcomes)
     outcomes.append(os.WEXITSTATUS(status))
 assert set(outcomes) <= {0, 3}, outcomes
+assert 3 in outcomes, "no fork came in the middle of a batch"
 m.add_many(keys, 1)
-rows = m.get_many(keys)
-assert (rows == 13).all()
+rows = m.get_many(keys[:1_500_000])
+assert (rows == 52).all()
 """
         )
 
