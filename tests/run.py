@@ -44,7 +44,6 @@ UNCHECKED = (
     "test_keys.py",
     "test_rows.py",
     "test_ops.py",
-    "test_floors.py",
     "test_errors.py",
     "test_sizes.py",
 )
@@ -245,6 +244,11 @@ def python_checked() -> Light:
     return pytest("python-checked", *left_out, "tests/python", environ={"PYTHONPATH": str(CHECKED)})
 
 
+def floors() -> Light:
+    """The house rules that a machine can check: who includes whom, lengths, names, lists that must be complete."""
+    return pytest("floors", "tests/floors")
+
+
 def docs() -> Light:
     """Every example in README.md, DESIGN.md, docs/how-to and in docstrings, against the release build."""
     return pytest("docs", "tests/docs")
@@ -264,6 +268,7 @@ LAYERS: dict[str, Callable[[], Light]] = {
     "core-asan-ubsan": core_asan_ubsan,
     "python": python,
     "python-checked": python_checked,
+    "floors": floors,
     "docs": docs,
     "types": types,
 }
