@@ -331,6 +331,38 @@ static void test_what_is_built_at_one_go(void)
     iam_map_destroy(map);
 }
 
+/* Twins in any two slots of a bucket whose other keys all have tags of their own. */
+static void test_twins_in_any_two_slots(void)
+{
+    enum { COUNT = BUILD_KEYS_LEAST };
+    for (size_t i = 0; i < COUNT; i++)
+        written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+    iam_map *map = create_ready_to_build(0, COUNT);
+    EXPECT(build_index(map, written, COUNT));
+    uint64_t home = 0;
+    bool is_full = false, has_own_tags = false;
+    for (; !is_full || !has_own_tags; home += !is_full || !has_own_tags) {
+        EXPECT(home < map->hash.bucket_count);
+        const bucket *looked_at = table_bucket(&map->hash, home);
+        is_full = looked_at->slot_count == BUCKET_SLOTS;
+        has_own_tags = true;
+        for (unsigned slot = 1; slot < BUCKET_SLOTS; slot++)
+            for (unsigned other = 0; other < slot; other++)
+                has_own_tags = has_own_tags && looked_at->tophash[slot] != looked_at->tophash[other];
+    }
+    const bucket full = *table_bucket(&map->hash, home);
+    iam_map_destroy(map);
+    for (unsigned slot = 1; slot < BUCKET_SLOTS; slot++)
+        for (unsigned other = 0; other < slot; other++) {
+            int64_t before = written[bucket_row(&full, slot)];
+            written[bucket_row(&full, slot)] = written[bucket_row(&full, other)];
+            map = create_ready_to_build(0, COUNT);
+            EXPECT(!build_index(map, written, COUNT));
+            iam_map_destroy(map);
+            written[bucket_row(&full, slot)] = before;
+        }
+}
+
 /* Where it cannot be built at one go it is built the general way, with the same keys in the same rows. */
 static void test_building_that_gives_up(void)
 {
@@ -626,6 +658,7 @@ int main(void)
     RUN(test_holes_in_pages);
     RUN(test_building_at_one_go);
     RUN(test_what_is_built_at_one_go);
+    RUN(test_twins_in_any_two_slots);
     RUN(test_building_that_gives_up);
     RUN(test_duplicates_count_in_order);
     RUN(test_add_at_outside_the_row_adds_nothing);

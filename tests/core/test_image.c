@@ -524,7 +524,6 @@ static void test_shapes_of_rows(void)
     iam_map_destroy(map);
 }
 
-/* A bool that is neither 0 nor 1 is found by those who ask. */
 /* Presence that ends where its section does, before other bytes. */
 static void test_whole_words_of_presence(void)
 {
@@ -539,6 +538,30 @@ static void test_whole_words_of_presence(void)
     }
 }
 
+/* Half a million rows have more bits than one piece of the file holds. */
+static void test_presence_in_pieces(void)
+{
+    enum { COUNT = 8 * IAM_SAVE_ROOM_LEAST + 5000 };
+    iam_map *map = new_map(IAM_INDEX_DIRECT, 1, IAM_UINT8);
+    int64_t *keys = malloc(COUNT * sizeof *keys);
+    uint8_t *rows = malloc(COUNT);
+    uint8_t *removed = malloc(COUNT);
+    for (int64_t i = 0; i < COUNT; i++)
+        keys[i] = i - 777, rows[i] = (uint8_t)(i * 11);
+    EXPECT(iam_map_update_many(map, keys, COUNT, rows, 1, IAM_SET) == IAM_OK);
+    for (int64_t i = 0; i < COUNT / 7; i++)
+        keys[i] = i * 7 + i % 5;
+    iam_map_delete_many(map, keys, COUNT / 7, removed);
+    image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
+    iam_map *back = opened(image);
+    expect_same(map, back);
+    iam_map_destroy(back);
+    iam_map_destroy(map);
+    free(image.bytes);
+    free(keys), free(rows), free(removed);
+}
+
+/* A bool that is neither 0 nor 1 is found by those who ask. */
 static void test_bools(void)
 {
     iam_map *map = new_map(IAM_INDEX_HASH, 5, IAM_BOOL);
@@ -675,7 +698,23 @@ static void test_layout(void)
     }
 }
 
-/* A page id at its limit is followed, one beyond is not. */
+/* Three pages far apart: the directory between them is longer than a piece of the file. */
+static void test_directory_in_pieces(void)
+{
+    iam_map *map = new_map(IAM_INDEX_DIRECT, 3, IAM_FLOAT64);
+    const int64_t keys[] = {0, 5000000, 9999999};
+    for (int i = 0; i < 3; i++)
+        put(map, keys[i], i);
+    image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
+    const image_header *header = (const image_header *)(const void *)image.bytes;
+    EXPECT(header->sections[IMAGE_DIRECTORY].bytes > 2 * IAM_SAVE_ROOM_LEAST);
+    iam_map *back = opened(image);
+    expect_same(map, back);
+    iam_map_destroy(back);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
 /* A directory that ends where all numbers end. */
 static void test_the_first_and_the_last_keys(void)
 {
@@ -693,6 +732,7 @@ static void test_the_first_and_the_last_keys(void)
         }
 }
 
+/* A page id at its limit is followed, one beyond is not. */
 static void test_limits_of_a_directory(void)
 {
     iam_map *map = nth_map(5);
@@ -908,12 +948,14 @@ int main(void)
     RUN(test_each_lie_is_called_by_its_name);
     RUN(test_shapes_of_rows);
     RUN(test_whole_words_of_presence);
+    RUN(test_presence_in_pieces);
     RUN(test_bools);
     RUN(test_info_says_what_is_there);
     RUN(test_preparing_in_steps);
     RUN(test_pages_that_do_not_pay);
     RUN(test_layout);
     RUN(test_the_first_and_the_last_keys);
+    RUN(test_directory_in_pieces);
     RUN(test_limits_of_a_directory);
     RUN(test_limits_of_trust);
     RUN(test_lies_under_right_checksums);
