@@ -76,6 +76,24 @@ static void test_items_never_move(void)
     grow_item_by_item(4096, true, true);
 }
 
+/* Whole huge pages, and none more than it takes. */
+static void test_a_range_is_as_large_as_it_must_be(void)
+{
+    enum { ITEM = 128, ITEMS_OF_A_HUGE_PAGE = HUGE_BYTES / ITEM };
+    uint64_t first = 0;
+    for (int64_t more = -1; more <= 1; more++) {
+        room r;
+        room_begin(&r, ITEM, first == 0 ? 1 << 20 : first + 3 * ITEMS_OF_A_HUGE_PAGE + (uint64_t)more, true);
+        for (uint64_t i = 0; r.array.range == NULL; i += 16)
+            reserve(&r, i + 16, SEGMENTS_AHEAD);
+        if (first == 0)
+            first = r.array.low_count, more--; /* where the range begins hangs on nothing but the item */
+        else
+            EXPECT(r.array.low_count == first && r.array.range_bytes == (more <= 0 ? 3 : 4) * (size_t)HUGE_BYTES);
+        room_end(&r);
+    }
+}
+
 static void test_blocks_are_as_large_as_all_before(void)
 {
     room r;
@@ -417,6 +435,7 @@ static void test_large_results(void)
 int main(void)
 {
     RUN(test_items_never_move);
+    RUN(test_a_range_is_as_large_as_it_must_be);
     RUN(test_blocks_are_as_large_as_all_before);
     RUN(test_range_commits_a_little_ahead_or_exactly);
     RUN(test_touched_room);
