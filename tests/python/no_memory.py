@@ -20,14 +20,18 @@ import json
 import os
 import sys
 
+import numpy as np
 import operations
-from model import build_case
+from model import blocks_alive, build_case
 from operations import ENDS, OPERATIONS, WRITES
 
 #: Consecutive calls without a refusal that was noticed, after which an operation is through (testcapi does not count).
 ENOUGH = 25
-#: Blocks that may be alive after a sweep and were not before; or one a refusal: CPython itself loses some of them.
+#: Blocks that may be alive after a sweep and were not before: CPython keeps sixteen MemoryErrors for the next.
 MOST_BLOCKS = 20
+#: Operations with much Python in them, of which CPython 3.11 itself loses blocks where it refuses memory to a call, a
+#: comprehension or a NamedTuple (plain Python does the same without us): one a refusal.
+LOST_BY_PYTHON = {"from_arrow"}
 SWEEPS_MORE = 2  # of an operation that seems to leak
 MOST = 5000
 
@@ -51,7 +55,7 @@ class TestCapi:
 
 
 class Malloc:
-    """failing_malloc.c: requests to the C library, numpy's and ours; with PYTHONMALLOC=malloc Python's too."""
+    """failing_malloc.c: requests to the C library, NumPy's and ours; with PYTHONMALLOC=malloc Python's too."""
 
     sweeps = 2  # Python counts no blocks then
 
@@ -63,7 +67,7 @@ class Malloc:
         self.refused = 0
         self._arm(0, 1)
         try:
-            bytearray(100_000)
+            np.empty(100_000)
         except MemoryError:
             pass
         else:
@@ -90,8 +94,7 @@ def content(m):
 
 def held_now() -> tuple[int, int, int]:
     """Blocks of Python's allocator, open descriptors, files left."""
-    gc.collect()
-    return sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")), len(os.listdir(operations.FOLDER))
+    return blocks_alive(), len(os.listdir("/proc/self/fd")), len(os.listdir(operations.FOLDER))
 
 
 def sweep(injector, count: int, kind: str, name: str, call, writes: bool, ends: bool) -> tuple[int, list[str]]:
@@ -106,7 +109,7 @@ def sweep(injector, count: int, kind: str, name: str, call, writes: bool, ends: 
         again, wrong = sweep_once(injector, count, kind, name, call, writes, ends)
         refused += again
         more = [now - then for now, then in zip(held_now(), held, strict=True)]
-        leaks = more[0] > max(MOST_BLOCKS, again) or more[1] or more[2]
+        leaks = more[0] > (max(MOST_BLOCKS, again) if name in LOST_BY_PYTHON else MOST_BLOCKS) or more[1] or more[2]
         if turn + 1 >= injector.sweeps and not leaks:
             return refused, wrong
     wrong.append(f"{name}: leaked {more[0]} blocks, {more[1]} descriptors, {more[2]} files, again and again")

@@ -270,7 +270,7 @@ def test_init_twice_in_every_way():
 
 LEAKS = """
 import gc, os, sys
-from model import build_case
+from model import blocks_alive, build_case
 from operations import FOLDER, OPERATIONS, ENDS
 gc.disable()
 
@@ -290,18 +290,13 @@ for name in OPERATIONS:
             except (KeyError, ValueError):
                 pass
         del other
-        gc.collect()
-        return (sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")), sys.getrefcount(m),
+        return (blocks_alive(), len(os.listdir("/proc/self/fd")), sys.getrefcount(m),
                 len(os.listdir(FOLDER)), m.stats().views)
     turn(5)
     first, size = turn(3), resident()
-    told = [first]
-    for _ in range(8):  # caches fill at their leisure, and then are full: a leak is there every time
-        told.append(turn(TIMES))
-        flat = told[-1][0] - told[-2][0] <= TIMES // 2
-        if flat:
-            break
-    if not flat or any(each[1:] != first[1:] for each in told):
+    told = [first, turn(TIMES), turn(TIMES)]
+    growth = min(now[0] - then[0] for then, now in zip(told, told[1:]))
+    if growth > TIMES // 15 or any(each[1:] != first[1:] for each in told):
         wrong.append((name, told))
     if resident() - size > 3 << 20:
         turn(TIMES)  # a heap that settles down?
