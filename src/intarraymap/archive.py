@@ -43,7 +43,7 @@ def _umask() -> int:
 
 def read(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.int64], Array]:
     """ValueError for whatever is not such an archive; OSError as open() raises it."""
-    with open(path, "rb") as file:
+    with open(os.fspath(path), "rb") as file:  # open() would take an int for a descriptor, and close it
         try:
             found = np.load(file, allow_pickle=False)
             if not isinstance(found, np.lib.npyio.NpzFile):

@@ -8,6 +8,7 @@ binding's own and are not wrapped.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, overload
 
@@ -317,7 +318,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         return new
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return pickling.reduce(self, protocol.__index__())
+        return pickling.reduce(self, operator.index(protocol))
 
     # ---- Mapping ----------------------------------------------------------------------------------------------------
 

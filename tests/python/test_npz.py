@@ -91,6 +91,15 @@ def test_an_array_is_no_archive(tmp_path):
         IntArrayMap.from_npz(tmp_path / "m.npy")
 
 
+def test_a_descriptor_is_no_path_and_was_closed(tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for call in (IntArrayMap.from_npz, IntArrayMap(2).to_npz, IntArrayMap.load, IntArrayMap.open, IntArrayMap(2).save):
+        with pytest.raises(TypeError, match="int"):
+            call(descriptor)
+        os.fstat(descriptor)
+    os.close(descriptor)
+
+
 def test_broken(tmp_path):
     path = tmp_path / "m.npz"
     m = IntArrayMap.from_arrays(np.arange(20), np.arange(40.0).reshape(20, 2))

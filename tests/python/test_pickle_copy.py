@@ -342,3 +342,10 @@ def test_a_subclass_takes_its_state_back_itself():
     m[3] = [1, 2]
     for back in (pickle.loads(pickle.dumps(m)), copy.deepcopy(m)):
         assert type(back) is Stateful and back.note == "mine, restored" and back[3].tolist() == [1, 2]
+
+
+def test_a_protocol_that_is_no_int_was_an_attribute_error():
+    m = IntArrayMap(2)
+    for nonsense in (1.5, None, "2", {}):
+        with pytest.raises(TypeError, match="integer"):
+            m.__reduce_ex__(nonsense)
