@@ -5,7 +5,8 @@ VENV = build/venv-dev
 RUN = $(VENV)/bin/python -m
 
 .PHONY: help demo test test-quick test-report core-test coverage mutate soak check-asan check-valgrind fuzz lint \
-        types format bench bench-full bench-native bench-micro check-freethreaded check-tsan checked clean
+        types format bench bench-full bench-native bench-micro check-freethreaded check-memory check-tsan checked \
+        clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -77,6 +78,9 @@ bench-micro: $(VENV)/ready  ## pytest-benchmark on single calls, and the bench's
 
 check-freethreaded:  ## the Python suite without a GIL: by INTARRAYMAP_FREETHREADED=python3.14t, or one built into build/freethreaded
 	@$(PYTHON) -m tests.campaigns freethreaded $(FREETHREADED)
+
+check-memory:  ## memory refused at every request, for every operation on every kind of map
+	@$(PYTHON) -m tests.campaigns memory $(MEMORY)
 
 check-tsan:  ## the C core's own tests under ThreadSanitizer, those with threads ten times
 	@$(PYTHON) -m tests.campaigns tsan $(TSAN)

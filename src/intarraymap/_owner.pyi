@@ -5,6 +5,7 @@ import numpy as np
 from typing_extensions import disjoint_base
 
 __pyx_capi__: dict[str, object]
+IS_CHECKED: bool
 
 _D = TypeVar("_D", bound=np.generic)
 

@@ -36,6 +36,8 @@ cdef enum:
     BIG_BYTES = 1 << 18
     WAIT_MILLISECONDS = 50  # how long Ctrl-C may go unseen while another thread holds the lock
 
+IS_CHECKED = bool(CHECKED)  # a build that checks every invariant after writes
+
 cdef dict KINDS = {
     np.bool_: IAM_BOOL,
     np.int8: IAM_INT8, np.int16: IAM_INT16, np.int32: IAM_INT32, np.int64: IAM_INT64,

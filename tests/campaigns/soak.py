@@ -13,11 +13,22 @@ import argparse
 import os
 import secrets
 import time
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 
 from tests.campaigns.counts import record
-from tests.run import BIN, BUILD, CHECKED, WORKERS, Red, build_package, junit_counts, make_environment, run, say
+from tests.run import (
+    BIN,
+    BUILD,
+    CHECKED,
+    WORKERS,
+    Red,
+    build_package,
+    expect_build,
+    junit_counts,
+    make_environment,
+    run,
+    say,
+)
 
 STATEFUL = ("tests/python/test_stateful.py",)
 OTHERS = (
@@ -55,17 +66,14 @@ class Soak:
         repeat = f'make soak SOAK="--seed {seed} --examples {examples} --build {build}"'
         say(f"\n---- {build}, {', '.join(name.rsplit('/')[-1] for name in files)}: again by {repeat}")
         options = ("-q", f"--hypothesis-seed={seed}", f"--junitxml={report}", f"--numprocesses={WORKERS}")
+        expect_build(build == "checked", environ)
         run(BIN / "python", "-m", "pytest", *options, *files, environ=environ, check=False)
         try:
             light = junit_counts(report)
         except Red as reason:
             self.failures.append(f"{repeat}   ({reason})")
             return
-        steps = sum(
-            int(found.get("value", "0"))
-            for found in ElementTree.parse(report).iter("property")
-            if found.get("name") == "steps"
-        )
+        steps = light.told.get("steps", 0)
         if steps:
             self.add(f"stateful steps, {build}", steps)
             self.add("machines run", light.passed + light.failed)

@@ -4,6 +4,7 @@
  * Compiled and used by test_no_memory.py. fail_arm(n, count): of this thread's requests, n more are granted, then
  * `count` are refused, then all are granted again; fail_disarm() ends it and returns how many were refused.
  * fail_requests() is how many came since fail_arm. mmap counts as a request where it asks for memory (anonymous).
+ * fail_alive() is how many blocks of malloc and its like are in use in the whole process.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,10 +22,13 @@ HERE long to_refuse;
 HERE long refused;
 HERE long requests;
 
+static _Atomic long alive;
+
 extern void *__libc_malloc(size_t bytes);
 extern void *__libc_calloc(size_t count, size_t bytes);
 extern void *__libc_realloc(void *block, size_t bytes);
 extern void *__libc_memalign(size_t alignment, size_t bytes);
+extern void __libc_free(void *block);
 
 static int is_refused(void)
 {
@@ -63,38 +67,63 @@ long fail_requests(void)
     return requests;
 }
 
+long fail_alive(void)
+{
+    return alive;
+}
+
+static void *counted(void *block)
+{
+    if (block != NULL)
+        alive++;
+    return block;
+}
+
 void *malloc(size_t bytes)
 {
-    return is_refused() ? NULL : __libc_malloc(bytes);
+    return is_refused() ? NULL : counted(__libc_malloc(bytes));
 }
 
 void *calloc(size_t count, size_t bytes)
 {
-    return is_refused() ? NULL : __libc_calloc(count, bytes);
+    return is_refused() ? NULL : counted(__libc_calloc(count, bytes));
 }
 
 void *realloc(void *block, size_t bytes)
 {
-    return is_refused() ? NULL : __libc_realloc(block, bytes);
+    if (block == NULL)
+        return malloc(bytes);
+    if (is_refused())
+        return NULL;
+    if (bytes == 0) /* which frees it */
+        alive--;
+    return __libc_realloc(block, bytes);
 }
 
 void *memalign(size_t alignment, size_t bytes)
 {
-    return is_refused() ? NULL : __libc_memalign(alignment, bytes);
+    return is_refused() ? NULL : counted(__libc_memalign(alignment, bytes));
 }
 
 void *aligned_alloc(size_t alignment, size_t bytes)
 {
-    return is_refused() ? NULL : __libc_memalign(alignment, bytes);
+    return memalign(alignment, bytes);
 }
 
 int posix_memalign(void **block_out, size_t alignment, size_t bytes)
 {
-    void *block = is_refused() ? NULL : __libc_memalign(alignment, bytes);
+    void *block = memalign(alignment, bytes);
     if (block == NULL)
         return ENOMEM;
     *block_out = block;
     return 0;
+}
+
+void free(void *block)
+{
+    if (block != NULL)
+        alive--;
+    __libc_free(block);
 }
 
 void *mmap(void *address, size_t bytes, int protection, int flags, int descriptor, off_t offset)
