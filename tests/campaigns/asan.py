@@ -50,6 +50,17 @@ LEFT_OUT: dict[str, str] = {
 }
 
 
+#: A stale pointer into a map, as it would come of a view that does not hold its row.
+STALE = """
+import ctypes
+from intarraymap import IntArrayMap
+m = IntArrayMap.fromkeys(range(10), [1.0] * 3)
+address = m[5].ctypes.data
+del m[5]
+ctypes.string_at(address, 24)
+"""
+
+
 def library(name: str) -> str:
     """Path of a runtime library of the compiler; empty where it has none."""
     compiler = os.environ.get("CC", "gcc").split()
@@ -86,6 +97,19 @@ def build(site: Path = SITE) -> None:
     run(*command, environ={**flags, "INTARRAYMAP_CHECKED": "0"}, quiet=True)
 
 
+def expect_poison() -> None:
+    """Red if reading a freed row goes unnoticed: then the suite would prove nothing."""
+    words = [BIN / "python", "-c", STALE]
+    environ = {**os.environ, **environment(), "ASAN_OPTIONS": joined({**ASAN_OPTIONS, "abort_on_error": 0})}
+    done = subprocess.run(words, cwd=BUILD, env=environ, capture_output=True, text=True, check=False)
+    reports = list(SAID.glob("*"))
+    said = "".join(report.read_text(errors="replace") for report in reports)
+    if done.returncode == 0 or "use-after-poison" not in said:
+        raise Red(f"a freed row was read and nobody said so (exit code {done.returncode})")
+    for report in reports:
+        report.unlink()
+
+
 def is_warning(report: Path) -> bool:
     """Whether it only says that a request was refused: tests ask for more memory than there is."""
     said = report.read_text(errors="replace").strip().splitlines()
@@ -110,6 +134,7 @@ def main(arguments: list[str]) -> int:
         run(BIN / "python", "-c", "import intarraymap._owner as o; assert 'asan' in o.__file__", environ=environment())
         shutil.rmtree(SAID, ignore_errors=True)
         SAID.mkdir(parents=True)
+        expect_poison()
         for name, reason in LEFT_OUT.items():
             say(f"left out: {name}: {reason}")
         left_out = [f"--deselect=tests/python/{name}" for name in LEFT_OUT]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-#: All that a call may raise, whatever it is given (README, "Errors").
+#: All that a call may raise, whatever it is given ("Raises" in the docstrings).
 DOCUMENTED = (TypeError, ValueError, OverflowError, KeyError, MemoryError, RuntimeError, BufferError, OSError)
 EDGES = (-(2**63), -(2**63) + 1, -(2**31) - 1, -1, 0, 1, 2**31, 2**40, 2**63 - 2, 2**63 - 1, 2**63, 2**64 - 1, 2**64)
 

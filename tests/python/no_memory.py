@@ -28,7 +28,7 @@ from operations import ENDS, OPERATIONS, WRITES
 #: Consecutive calls without a refusal that was noticed, after which an operation is through (testcapi does not count).
 ENOUGH = 25
 #: Blocks that may be alive after a sweep and were not before. CPython keeps sixteen MemoryErrors for the next, and 3.11
-#: loses the arguments of a call that gets no frame (nine blocks for `m.update(pairs)`); plain Python does so without us.
+#: loses the arguments of a call that gets no frame: nine blocks for `m.update(pairs)`. Plain Python does so without us.
 MOST_BLOCKS = 40
 #: Operations with so many calls of Python in them that it comes to one block a refusal.
 LOST_BY_PYTHON = {"from_arrow"}
