@@ -364,8 +364,10 @@ cdef int copy_block(const iam_map *map, const iam_block *block, size_t row_bytes
     if block.keys == NULL:
         iam_map_block_keys(map, block, keys)
     begin = bit_run(block.present, 0, block.row_count, False)
-    while begin < block.row_count:
+    while begin < block.row_count and done < count:
         end = bit_run(block.present, begin, block.row_count, True)
+        if end - begin > count - done:  # a mapped file has changed since the bits were counted
+            end = begin + count - done
         memcpy(rows + done * row_bytes, <const char *>block.rows + begin * row_bytes, (end - begin) * row_bytes)
         if block.keys != NULL:
             memcpy(keys + done, block.keys + begin, (end - begin) * sizeof(int64_t))
@@ -374,11 +376,11 @@ cdef int copy_block(const iam_map *map, const iam_block *block, size_t row_bytes
         done += end - begin
         begin = bit_run(block.present, end, block.row_count, False)
     if kind == IAM_BOOL:
-        bits_pack(<const uint8_t *>rows, count * row_items, <uint8_t *>rows)
-    batch.row_count = count
+        bits_pack(<const uint8_t *>rows, done * row_items, <uint8_t *>rows)
+    batch.row_count = done
     batch.keys = keys
     batch.items = rows
-    return finish_batch(batch, kind, count * row_items)
+    return finish_batch(batch, kind, done * row_items)
 
 
 cdef int show_block(const iam_map *map, const iam_block *block, size_t row_bytes, iam_kind kind, uint64_t row_items,

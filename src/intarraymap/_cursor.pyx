@@ -54,7 +54,8 @@ cdef class Cursor:
                 status = take(owner, token, self.rows[self.at])
             if status == IAM_OK:
                 self.at += 1
-                self.left -= 1
+                if self.left > 0:  # an opened file may have more rows than it says
+                    self.left -= 1
         unlock(owner)
         if status != IAM_OK:
             fail(status, f"a view of key {key}")

@@ -4,7 +4,9 @@
 #              as IAM_FORKED and never waited for.
 # gate         os.fork closes it and waits until no batch runs without the GIL, so that no map is left half written in
 #              the child. Entering counts first and looks second, closing marks first and counts second: with
-#              sequentially consistent atomics one of the two always sees the other.
+#              sequentially consistent atomics one of the two always sees the other. The thread that closed it goes
+#              through: it forks when its hooks have run, those of other packages among them, and nobody else would
+#              open the gate for a batch in one of them.
 from libc.stdint cimport uint32_t
 
 
@@ -19,12 +21,14 @@ cdef extern from * nogil:
     static uint32_t gate_forks;
     static _Atomic int gate_closed;
     static _Atomic int gate_running;
+    static __thread int gate_mine; /* how often this thread has closed it */
 
     static void gate_in_child(void)
     {
         __atomic_fetch_add(&gate_forks, 1, __ATOMIC_RELAXED);
         atomic_store(&gate_closed, 0);
         atomic_store(&gate_running, 0); /* the threads that ran them are not in this process */
+        gate_mine = 0;
     }
     static int gate_install(void)
     {
@@ -36,16 +40,22 @@ cdef extern from * nogil:
     static inline bool gate_enter(void)
     {
         atomic_fetch_add(&gate_running, 1);
-        if (atomic_load(&gate_closed) == 0)
+        if (atomic_load(&gate_closed) == 0 || gate_mine > 0)
             return true;
         gate_leave();
         return false;
     }
-    static inline void gate_close(void) { atomic_fetch_add(&gate_closed, 1); }
+    static inline void gate_close(void)
+    {
+        atomic_fetch_add(&gate_closed, 1);
+        gate_mine++;
+    }
     static inline void gate_open(void)
     {
-        if (atomic_load(&gate_closed) > 0)
+        if (gate_mine > 0 && atomic_load(&gate_closed) > 0) {
             atomic_fetch_sub(&gate_closed, 1);
+            gate_mine--;
+        }
     }
     static inline bool gate_is_quiet(void) { return atomic_load(&gate_running) == 0; }
     static inline void gate_nap(void)

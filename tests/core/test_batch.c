@@ -363,6 +363,39 @@ static void test_twins_in_any_two_slots(void)
         }
 }
 
+/* Regression: room was made for the length of a first batch where its keys were few, or came again at regular
+ * distances; and where there was no room for as many as were guessed, there was none for those that came. */
+static void test_room_is_for_distinct_keys(void)
+{
+    enum { ITEMS = 1 << 12, COUNT = 1 << 12 };
+    static char zeros[ITEMS * 8];
+    for (int way = 0; way < 3; way++)
+        for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_HASH; index++) {
+            iam_map *map;
+            iam_options options = {.row_items = ITEMS, .kind = IAM_FLOAT64, .index = (iam_index)index, .seed = 8};
+            failing state;
+            options.allocator = failing_allocator(&state);
+            EXPECT(iam_map_create(&options, &map) == IAM_OK);
+            size_t count = way == 0 ? 255 : way == 1 ? COUNT : 300, distinct = 0;
+            for (size_t i = 0; i < count; i++) {
+                written[i] = way == 1 && i % 16 != 0 ? 7 : (int64_t)((i % 100) * 0x9e3779b97f4a7c15u);
+                if (way == 0)
+                    written[i] = i == 254 ? (int64_t)1 << 40 : 5;
+            }
+            if (way == 2) {
+                atomic_store(&state.refuses_ranges, true);
+                atomic_store(&state.block_most, (size_t)200 * ITEMS * 8);
+            }
+            EXPECT(iam_map_update_many(map, written, count, zeros, 0, IAM_SET) == IAM_OK);
+            harness_validate(map);
+            distinct = iam_map_count(map);
+            EXPECT(distinct == (way == 0 ? 2u : way == 1 ? 26u : 100u));
+            EXPECT(way == 2 || map->rows->row_store.item_count <= 8 * distinct);
+            iam_map_destroy(map);
+            EXPECT(atomic_load(&state.alive) == 0);
+        }
+}
+
 /* Where it cannot be built at one go it is built the general way, with the same keys in the same rows. */
 static void test_building_that_gives_up(void)
 {
@@ -659,6 +692,7 @@ int main(void)
     RUN(test_building_at_one_go);
     RUN(test_what_is_built_at_one_go);
     RUN(test_twins_in_any_two_slots);
+    RUN(test_room_is_for_distinct_keys);
     RUN(test_building_that_gives_up);
     RUN(test_duplicates_count_in_order);
     RUN(test_add_at_outside_the_row_adds_nothing);

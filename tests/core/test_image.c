@@ -594,6 +594,29 @@ static void test_bools(void)
     iam_map_destroy(map);
 }
 
+/* Whatever a view of another type left in a row of bool: the file could not be loaded. */
+static void test_bools_are_saved_as_such(void)
+{
+    for (int dense = 0; dense < 2; dense++) {
+        iam_map *map = new_map(dense ? IAM_INDEX_DIRECT : IAM_INDEX_HASH, 3, IAM_BOOL);
+        for (int64_t key = 0; key < 200; key++) {
+            const uint8_t row[3] = {(uint8_t)key, 0, 0x80};
+            EXPECT(iam_map_put(map, key, row) == IAM_OK);
+        }
+        image_bytes image = saved(map, 1 << 20);
+        bool sound;
+        EXPECT(image_try(image.bytes, image.count, &sound) && sound);
+        iam_map *back = opened(image);
+        for (int64_t key = 0; key < 200; key++) {
+            const uint8_t *row = iam_map_find(back, key, NULL);
+            EXPECT(row[0] == (key != 0) && row[1] == 0 && row[2] == 1);
+        }
+        iam_map_destroy(back);
+        iam_map_destroy(map);
+        free(image.bytes);
+    }
+}
+
 static void test_info_says_what_is_there(void)
 {
     for (int which = 0; which < MAPS; which++) {
@@ -950,6 +973,7 @@ int main(void)
     RUN(test_whole_words_of_presence);
     RUN(test_presence_in_pieces);
     RUN(test_bools);
+    RUN(test_bools_are_saved_as_such);
     RUN(test_info_says_what_is_there);
     RUN(test_preparing_in_steps);
     RUN(test_pages_that_do_not_pay);

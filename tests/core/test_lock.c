@@ -93,6 +93,23 @@ static void test_fork_count(void)
         }
 }
 
+/* Threads that waited when the process was forked are not in the child: a writer among them kept readers apart there
+ * for ever, and every release called the system. */
+static void test_who_waited_before_a_fork(void)
+{
+    for (int exclusive = 0; exclusive < 2; exclusive++) {
+        lock gate = {.word = (uint64_t)FORK_COUNT << 32, .waiting = 2, .writers_waiting = 1};
+        EXPECT(lock_try(&gate, false, FORK_COUNT) == IAM_OK); /* the same process: they are there */
+        EXPECT(lock_try(&gate, false, FORK_COUNT) == IAM_LOCKED);
+        lock_release(&gate, false);
+        EXPECT(lock_try(&gate, exclusive != 0, FORK_COUNT + 1) == IAM_OK);
+        EXPECT(gate.waiting == 0 && gate.writers_waiting == 0);
+        expect_valid(&gate);
+        EXPECT(lock_try(&gate, false, FORK_COUNT + 1) == (exclusive ? IAM_LOCKED : IAM_OK));
+        EXPECT(lock_try(&gate, false, FORK_COUNT) == IAM_FORKED);
+    }
+}
+
 /* The same with a real fork: exit code of the child that asks for a lock which its parent held. */
 static int ask_in_child(lock *gate)
 {
@@ -375,6 +392,7 @@ int main(void)
     RUN(test_shared_and_exclusive);
     RUN(test_looking);
     RUN(test_fork_count);
+    RUN(test_who_waited_before_a_fork);
     RUN(test_fork);
     RUN(test_wait_returns_when_free_or_over);
     RUN(test_writer_goes_before_new_readers);

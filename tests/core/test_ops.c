@@ -408,6 +408,21 @@ static void test_examples(void)
 }
 
 /* All 65,536 halves to float and back, through an addition that changes nothing. */
+/* A row of bool whose bytes are other than 0 and 1, as a view of another type leaves them: true and true was false. */
+static void test_any_byte_but_zero_is_true(void)
+{
+    const iam_op ops[] = {IAM_ADD, IAM_AND, IAM_OR, IAM_XOR};
+    for (int which = 0; which < 4; which++)
+        for (int a = 0; a < 256; a += 3)
+            for (int b = 0; b < 256; b += 5) {
+                uint8_t there = (uint8_t)a, other = (uint8_t)b;
+                bool is_a = a != 0, is_b = b != 0;
+                const bool expected[] = {is_a || is_b, is_a && is_b, is_a || is_b, is_a != is_b};
+                ops_find(ops[which], IAM_BOOL)(&there, &other, 1);
+                EXPECT(there == expected[which]);
+            }
+}
+
 static void test_every_half_survives(void)
 {
     ops_kernel *add = ops_find(IAM_ADD, IAM_FLOAT16);
@@ -577,6 +592,7 @@ int main(void)
     RUN(test_what_is_defined);
     RUN(test_examples);
     RUN(test_every_kind_and_op);
+    RUN(test_any_byte_but_zero_is_true);
     RUN(test_every_half_survives);
     RUN(test_halves_round_correctly);
     RUN(test_not_a_number_stays_or_is_taken);

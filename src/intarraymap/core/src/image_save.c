@@ -271,14 +271,16 @@ uint64_t iam_save_bytes(const iam_save *save)
 /* ---- Rows ---------------------------------------------------------------------------------------------------------
  */
 
-/* How many present rows lie side by side in the map from `number` on, at most 64; 0: it is absent. */
+/* How many present rows lie side by side in the map from `number` on, that one included (in an opened file that changes
+ * it may be absent by now), at most 64. */
 static uint64_t run_of(const iam_rows *rows, uint64_t number)
 {
     uint64_t word = *rows_word(rows, number) >> (number & 63);
     uint64_t run = ~word == 0 ? 64 : (uint64_t)__builtin_ctzll(~word);
     uint64_t most = 64 - (number & 63), side_by_side = segments_run_end(&rows->row_store, number) - number;
     run = run < most ? run : most;
-    return run < side_by_side ? run : side_by_side;
+    run = run < side_by_side ? run : side_by_side;
+    return run > 0 ? run : 1;
 }
 
 /* Where row `at` of a direct image is in the map: its number or IAM_ROW_NONE. */
@@ -324,6 +326,7 @@ static void give(char *out, const char *from, uint64_t bytes)
 static void give_rows(iam_save *save, char *out, uint64_t bytes)
 {
     uint64_t row_bytes = save->header.row_bytes;
+    const bool is_bool = save->map->options.kind == IAM_BOOL;
     while (bytes > 0) {
         const char *from;
         uint64_t run = rows_run(save, &from) * row_bytes - save->row_done;
@@ -332,6 +335,8 @@ static void give_rows(iam_save *save, char *out, uint64_t bytes)
         if (run > bytes)
             run = bytes;
         give(out, from, run);
+        for (uint64_t i = 0; is_bool && i < run; i++) /* any other byte would be refused by whoever reads the file */
+            out[i] = out[i] != 0;
         out += run;
         bytes -= run;
         uint64_t done = save->row_done + run;

@@ -97,13 +97,10 @@ void iam_map_stats(const iam_map *map, iam_stats *stats)
 /* Keys in the chain of a home bucket. A mapped file may say anything: what leads nowhere is not followed. */
 static uint64_t chain_keys(const table *index, uint64_t home)
 {
-    const bucket *link = table_bucket(index, home);
-    uint64_t key_count = link->slot_count;
-    for (uint64_t length = 0; link->overflow != BUCKET_NONE && link->overflow <= index->overflow_top; length++) {
-        if (length >= index->chain_limit)
-            break;
-        link = table_next(index, link);
+    uint64_t key_count = 0, length = 0;
+    for (const bucket *link = table_bucket(index, home); link != NULL && length <= index->chain_limit; length++) {
         key_count += link->slot_count;
+        link = table_next_within(index, link);
     }
     return key_count;
 }

@@ -15,22 +15,40 @@
 #define LOCK_WRITER ((uint64_t)1 << 31)
 #define LOCK_HOLDERS (((uint64_t)1 << 32) - 1)
 
+/* The first to take it after a fork: those who waited for it then are not in this process, and are waited for no more.
+ * Until they are forgotten all holders' bits are set, which nobody waits on. */
+static bool take_after_fork(lock *gate, uint64_t *before_io, uint64_t after)
+{
+    if (!atomic_compare_exchange_strong(&gate->word, before_io, after | LOCK_HOLDERS))
+        return false;
+    atomic_store(&gate->waiting, 0);
+    atomic_store(&gate->writers_waiting, 0);
+    atomic_store(&gate->word, after);
+    return true;
+}
+
 iam_status lock_try(lock *gate, bool exclusive, uint32_t fork_count)
 {
     uint64_t before = atomic_load_explicit(&gate->word, memory_order_relaxed);
     for (;;) {
-        uint64_t after;
-        if ((before & LOCK_HOLDERS) == 0)
+        const uint64_t holders = before & LOCK_HOLDERS;
+        const bool is_now = before >> 32 == fork_count;
+        uint64_t after = before + 1;
+        if (holders == 0)
             after = (uint64_t)fork_count << 32 | (exclusive ? LOCK_WRITER : 1);
-        else if (before >> 32 != fork_count)
+        else if (!is_now)
             return IAM_FORKED;
-        else if (exclusive || (before & LOCK_WRITER) != 0 ||
-                 atomic_load_explicit(&gate->writers_waiting, memory_order_relaxed) > 0)
+        else if (UNLIKELY(holders == LOCK_HOLDERS)) {
+            before = atomic_load_explicit(&gate->word, memory_order_relaxed);
+            continue;
+        } else if (exclusive || (holders & LOCK_WRITER) != 0 ||
+                   atomic_load_explicit(&gate->writers_waiting, memory_order_relaxed) > 0)
             return IAM_LOCKED;
-        else
-            after = before + 1;
-        if (atomic_compare_exchange_weak_explicit(&gate->word, &before, after, memory_order_acquire,
-                                                  memory_order_relaxed))
+        if (UNLIKELY(!is_now)) {
+            if (take_after_fork(gate, &before, after))
+                return IAM_OK;
+        } else if (atomic_compare_exchange_weak_explicit(&gate->word, &before, after, memory_order_acquire,
+                                                         memory_order_relaxed))
             return IAM_OK;
     }
 }
@@ -101,7 +119,7 @@ void lock_release(lock *gate, bool exclusive)
 bool lock_validate(const lock *gate, char *reason, size_t bytes)
 {
     uint64_t word = atomic_load(&gate->word);
-    if ((word & LOCK_WRITER) == 0 || (word & (LOCK_WRITER - 1)) == 0)
+    if ((word & LOCK_WRITER) == 0 || (word & (LOCK_WRITER - 1)) == 0 || (word & LOCK_HOLDERS) == LOCK_HOLDERS)
         return true;
     snprintf(reason, bytes, "L1: a writer and %llu readers hold the lock",
              (unsigned long long)(word & (LOCK_WRITER - 1)));

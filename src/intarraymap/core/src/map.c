@@ -315,25 +315,31 @@ static iam_status admit_page(iam_map *map, int64_t key)
     return begin_leaving(map);
 }
 
-/* How many distinct keys there are among `count`: from the pairs that agree in a sample (the birthday problem turned
- * round). A guess to size the table by; being wrong costs speed or spare room, nothing else. */
+/* How many distinct keys there are among `count`: few are all looked at; of many, from the pairs that agree in a sample
+ * (the birthday problem turned round). A guess to size the table by; being wrong costs speed or spare room, nothing
+ * else. */
 static uint64_t guess_distinct(const hash_secret *secret, const int64_t *keys, size_t count)
 {
-    enum { SAMPLE_MOST = 4096, PLACES = 8192 };
-    uint64_t sample = count / 16 < SAMPLE_MOST ? count / 16 : SAMPLE_MOST;
-    if (sample < 16)
-        return count;
-    uint32_t seen[PLACES] = {0}; /* half a hash each; 0 = empty */
+    enum { FEW = 256, SAMPLE_MOST = 4096, PLACES = 8192 };
+    const bool is_few = count < FEW;
+    uint64_t sample = is_few ? count : count / 16 < SAMPLE_MOST ? count / 16 : SAMPLE_MOST;
+    uint64_t stride = count / sample, places = is_few ? 2 * FEW : PLACES;
+    uint32_t seen[PLACES]; /* half a hash each; 0 = empty */
+    memset(seen, 0, places * sizeof *seen);
     uint64_t agreeing = 0;
-    for (size_t i = 0; i < sample; i++) {
-        uint64_t hash = hash_key(secret, keys[i * (count / sample)]);
+    for (uint64_t i = 0; i < sample; i++) {
+        /* Somewhere in its stride, so that keys which come back at regular distances are seen as well as others. */
+        uint64_t within = ((i * 0x9e3779b97f4a7c15u) >> 32) * stride >> 32;
+        uint64_t hash = hash_key(secret, keys[i * stride + within]);
         uint32_t mark = (uint32_t)(hash >> 32) | 1;
-        uint64_t place = hash % PLACES;
+        uint64_t place = hash % places;
         while (seen[place] != 0 && seen[place] != mark)
-            place = (place + 1) % PLACES;
+            place = (place + 1) % places;
         agreeing += seen[place] == mark;
         seen[place] = mark;
     }
+    if (is_few)
+        return sample - agreeing;
     /* Two may be chance even if nearly all keys are distinct: size for all of them. */
     if (agreeing <= 2)
         return count;
@@ -383,8 +389,9 @@ iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count)
         return IAM_OK;
     /* Spare room that is not needed is only committed, not touched. */
     segments_how how = distinct == count ? SEGMENTS_TOUCH : SEGMENTS_EXACT;
-    bool room = table_reserve(&map->hash, &map->memory, distinct, how) && rows_reserve(map->rows, distinct, true, how);
-    return room ? IAM_OK : IAM_NO_MEMORY;
+    bool room = rows_reserve(map->rows, distinct, true, how) && table_reserve(&map->hash, &map->memory, distinct, how);
+    /* There may be fewer keys than were guessed, and room for them: the batch then grows as it inserts. */
+    return room || distinct > 1 ? IAM_OK : IAM_NO_MEMORY;
 }
 
 /* ---- One key ------------------------------------------------------------------------------------------------------

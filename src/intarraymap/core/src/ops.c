@@ -126,6 +126,11 @@ FLOAT_LOOPS(float64, double)
 COMPLEX_LOOPS(complex64, complex_float)
 COMPLEX_LOOPS(complex128, complex_double)
 
+/* A view of other type over a row of bool can leave any byte there: what is not zero is true, and one comes out. */
+LOOP(and_bool, uint8_t, (uint8_t)(a != 0 && b != 0))
+LOOP(or_bool, uint8_t, (uint8_t)((a | b) != 0))
+LOOP(xor_bool, uint8_t, (uint8_t)((a != 0) != (b != 0)))
+
 LOOP(add_float16, half, float_to_half(half_to_float(a) + half_to_float(b)))
 LOOP(sub_float16, half, float_to_half(half_to_float(a) - half_to_float(b)))
 LOOP(mul_float16, half, float_to_half(half_to_float(a) * half_to_float(b)))
@@ -162,7 +167,7 @@ SET_LOOP(16)
 
 /* By kind, then by op in the order of iam_op; negate stands last. */
 static ops_kernel *const kernels[IAM_KIND_COUNT][IAM_OP_COUNT + 1] = {
-    [IAM_BOOL] = {set_1, or_uint8, NULL, NULL, NULL, NULL, and_uint8, or_uint8, xor_uint8, NULL},
+    [IAM_BOOL] = {set_1, or_bool, NULL, NULL, NULL, NULL, and_bool, or_bool, xor_bool, NULL},
     [IAM_INT8] = INTEGER_ROW(int8, set_1),
     [IAM_INT16] = INTEGER_ROW(int16, set_2),
     [IAM_INT32] = INTEGER_ROW(int32, set_4),

@@ -177,11 +177,10 @@ uint64_t table_longest_chain(const table *index)
 {
     uint64_t longest = 0;
     for (uint64_t home = 0; home < index->bucket_count; home++) {
-        uint64_t length = 1;
-        for (const bucket *link = table_bucket(index, home); link->overflow != BUCKET_NONE;
-             link = table_next(index, link), length++)
-            if (UNLIKELY(link->overflow > index->overflow_top || length > index->chain_limit))
-                break; /* a damaged file */
+        uint64_t length = 0;
+        for (const bucket *link = table_bucket(index, home); link != NULL && length <= index->chain_limit;
+             link = table_next_within(index, link))
+            length++;
         if (length > longest)
             longest = length;
     }
@@ -194,9 +193,13 @@ uint64_t table_longest_chain(const table *index)
 static bool stands_first(const table *index, uint64_t home, const bucket *link, unsigned slot)
 {
     const bucket *found = table_bucket(index, home);
-    int found_slot;
-    while ((found_slot = bucket_find(found, link->tophash[slot], link->key[slot])) < 0 && found != link)
-        found = table_next(index, found);
+    int found_slot = -1;
+    for (uint64_t length = 0; found != NULL && length <= index->chain_limit; length++) {
+        found_slot = bucket_find(found, link->tophash[slot], link->key[slot]);
+        if (found_slot >= 0 || found == link)
+            break;
+        found = table_next_within(index, found);
+    }
     return found == link && found_slot == (int)slot;
 }
 
@@ -262,7 +265,7 @@ bool table_validate(const table *index, char *reason, size_t bytes)
             if (!bucket_validate(index, link, home, is_home, reason, bytes))
                 return false;
             const bucket *first = table_bucket(index, home);
-            for (unsigned slot = 0; slot < link->slot_count && !is_home; slot++)
+            for (unsigned slot = 0; slot < BUCKET_SLOTS && slot < link->slot_count && !is_home; slot++)
                 if (!bucket_has_beyond(first, link->tophash[slot])) {
                     snprintf(reason, bytes, "B3: home bucket %llu: its filter lacks tag %u of an overflow bucket",
                              (unsigned long long)home, link->tophash[slot]);
@@ -271,12 +274,11 @@ bool table_validate(const table *index, char *reason, size_t bytes)
             key_count += link->slot_count;
             if (link->overflow == BUCKET_NONE)
                 break;
-            if (link->overflow > index->overflow_top || ++overflow_count > index->overflow_top ||
-                ++length > index->chain_limit) {
+            link = table_next_within(index, link);
+            if (link == NULL || ++overflow_count > index->overflow_top || ++length > index->chain_limit) {
                 snprintf(reason, bytes, "T2: the chain of bucket %llu leaves the pool", (unsigned long long)home);
                 return false;
             }
-            link = table_next(index, link);
         }
     }
     for (uint32_t link = index->overflow_free; link != BUCKET_NONE; link = table_overflow_at(index, link)->overflow)

@@ -121,6 +121,14 @@ static inline const bucket *table_next(const table *index, const bucket *link)
     return segments_at(&index->overflow, link->overflow - 1);
 }
 
+/* The same where nothing is trusted: a mapped file may change at any moment, so the link is read once. NULL: it ends
+ * here, or leaves the pool. */
+static inline const bucket *table_next_within(const table *index, const bucket *link)
+{
+    uint32_t place = __atomic_load_n(&link->overflow, __ATOMIC_RELAXED) - 1;
+    return place < index->overflow_top ? segments_at(&index->overflow, place) : NULL;
+}
+
 static inline uint32_t table_trust_row(const table *index, uint32_t row)
 {
     return LIKELY(row < index->row_limit) ? row : IAM_ROW_NONE;
