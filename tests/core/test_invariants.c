@@ -1,8 +1,13 @@
 /* test_invariants.c: every numbered invariant broken on purpose, caught, and called by its number. What is broken is
  * mended again, so that the map can go its way. */
+#define _GNU_SOURCE /* fork */
 #include "harness.h"
 
 #include "map.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { ROW = 8 };
 #define FAR ((int64_t)1 << 40)
@@ -635,13 +640,14 @@ static void test_none_is_missing(void)
     }
 }
 
-/* A ring that is a reserved range of a gigabyte is looked at where its ends are. */
+/* A ring that is a reserved range of a gigabyte is looked at where its ends are, in the pages of memory that are there:
+ * neither of them lies on a border here. */
 static void test_d4_of_a_reserved_ring(void)
 {
     iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64};
     iam_map *map;
     EXPECT(iam_map_create(&options, &map) == IAM_OK);
-    put_keys(map, 0, 128 * 20000, 2);
+    put_keys(map, 128 * 1000, 128 * 20000, 2);
     EXPECT(map->state == MAP_DIRECT && map->direct.ring_reserved);
     char reason[200];
     for (int side = 0; side < 2; side++) {
@@ -674,11 +680,173 @@ static void test_d4_of_a_plain_ring(void)
     iam_map_destroy(map);
 }
 
+/* ---- Checked builds ask after each write ---------------------------------------------------------------------------
+ */
+
+#ifdef INTARRAYMAP_CHECKED
+
+static const int64_t few_keys[] = {3, 4, 5}, no_items[] = {0, 0, 0};
+static double few_rows[3][ROW];
+static int64_t few_numbers[3];
+static uint8_t few_flags[3];
+
+static void write_put(iam_map *map)
+{
+    iam_map_put(map, 1, few_rows[0]);
+}
+
+static void write_ensure(iam_map *map)
+{
+    iam_map_ensure(map, 2, NULL, NULL, NULL);
+}
+
+static void write_remove(iam_map *map)
+{
+    iam_map_remove(map, 1);
+}
+
+static void write_remove_missing(iam_map *map)
+{
+    iam_map_remove(map, -1);
+}
+
+static void write_clear(iam_map *map)
+{
+    iam_map_clear(map);
+}
+
+static void write_reserve(iam_map *map)
+{
+    iam_map_reserve(map, 30);
+}
+
+static void write_compact(iam_map *map)
+{
+    iam_map_compact(map);
+}
+
+static void write_update_many(iam_map *map)
+{
+    iam_map_update_many(map, few_keys, 3, few_rows, 0, IAM_SET);
+}
+
+static void write_nothing(iam_map *map)
+{
+    iam_map_update_many(map, few_keys, 0, few_rows, 0, IAM_SET);
+}
+
+static void write_add_at(iam_map *map)
+{
+    iam_map_add_at(map, few_keys, 3, no_items, 1, few_rows, 0);
+}
+
+static void write_ensure_many(iam_map *map)
+{
+    iam_map_ensure_many(map, few_keys, 3, few_rows, few_numbers, few_flags);
+}
+
+static void write_delete_many(iam_map *map)
+{
+    iam_map_delete_many(map, few_keys, 3, few_flags);
+}
+
+static void write_pop_many(iam_map *map)
+{
+    iam_map_pop_many(map, few_keys, 3, few_rows, few_rows, 0, NULL);
+}
+
+static void write_pop_missing(iam_map *map)
+{
+    int64_t missing = -1;
+    iam_map_pop_many(map, &missing, 1, few_rows, NULL, 0, NULL);
+}
+
+static void write_trust(iam_map *map)
+{
+    EXPECT(iam_image_trust(map) == IAM_OK);
+}
+
+/* Whether a child that writes so is ended, and what it said. */
+static bool dies_of(void (*write_it)(iam_map *map), iam_map *map, char *said, size_t said_bytes)
+{
+    int pipe_ends[2], status;
+    EXPECT(pipe(pipe_ends) == 0);
+    fflush(NULL);
+    pid_t child = fork();
+    EXPECT(child >= 0);
+    if (child == 0) {
+        dup2(pipe_ends[1], 2);
+        write_it(map);
+        _exit(0);
+    }
+    close(pipe_ends[1]);
+    ssize_t got = read(pipe_ends[0], said, said_bytes - 1);
+    said[got > 0 ? got : 0] = '\0';
+    close(pipe_ends[0]);
+    EXPECT(waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+/* What is broken is the lock: no writer looks at it or makes it anew. */
+static void test_a_write_that_leaves_it_broken_ends_the_program(void)
+{
+    void (*const writers[])(iam_map *map) = {write_put,      write_ensure,      write_remove,      write_remove_missing,
+                                             write_clear,    write_reserve,     write_compact,     write_update_many,
+                                             write_nothing,  write_add_at,      write_ensure_many, write_delete_many,
+                                             write_pop_many, write_pop_missing, write_trust};
+    char said[200];
+    for (size_t i = 0; i < sizeof writers / sizeof *writers; i++)
+        for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_HASH; index++) {
+            iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = (iam_index)index};
+            iam_map *map;
+            EXPECT(iam_map_create(&options, &map) == IAM_OK);
+            put_keys(map, 0, 1, 8);
+            EXPECT(!dies_of(writers[i], map, said, sizeof said) && said[0] == '\0');
+            l1_writer_and_reader(map);
+            EXPECT(dies_of(writers[i], map, said, sizeof said) && strncmp(said, "L1:", 3) == 0);
+            mend();
+            iam_map_destroy(map);
+        }
+}
+
+/* A large map is not asked after each write, but before long, and after a large batch at once. */
+static void test_a_large_map_is_checked_now_and_then(void)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64};
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    put_keys(map, 0, 1, 4000);
+    uint64_t bytes = iam_map_bytes(map), writes_most = bytes / CHECKED_BYTES_PER_WRITE + 1, writes = 0;
+    EXPECT(bytes > 2 * CHECKED_BYTES);
+    bool was_reset = false;
+    for (; writes < 3 * writes_most && !was_reset; writes++) {
+        uint32_t before = map->paid_bytes;
+        put_keys(map, 7, 1, 1);
+        was_reset = map->paid_bytes < before;
+    }
+    EXPECT(was_reset && map->paid_bytes == 0 && writes <= writes_most);
+    put_keys(map, 7, 1, 1);
+    EXPECT(map->paid_bytes == CHECKED_BYTES_PER_WRITE + CHECKED_BYTES_PER_KEY);
+    static int64_t many_keys[4000];
+    static uint8_t many_flags[4000];
+    iam_map_delete_many(map, many_keys, 10, many_flags);
+    EXPECT(map->paid_bytes == 2 * CHECKED_BYTES_PER_WRITE + 11 * CHECKED_BYTES_PER_KEY);
+    iam_map_delete_many(map, many_keys, 4000, many_flags);
+    EXPECT(map->paid_bytes == 0);
+    iam_map_destroy(map);
+}
+
+#endif
+
 int main(void)
 {
     RUN(test_every_invariant_is_watched);
     RUN(test_none_is_missing);
     RUN(test_d4_of_a_reserved_ring);
     RUN(test_d4_of_a_plain_ring);
+#ifdef INTARRAYMAP_CHECKED
+    RUN(test_a_write_that_leaves_it_broken_ends_the_program);
+    RUN(test_a_large_map_is_checked_now_and_then);
+#endif
     return harness_end();
 }
