@@ -346,6 +346,30 @@ static void r1_bound_just_too_low(iam_map *map)
     POKE(map->rows->last_bound, rows_last(map->rows, UINT64_MAX));
 }
 
+/* One key goes without its row, and another row is there that nobody has handed out: the sums agree. */
+static void r1_present_instead(iam_map *map, uint64_t number)
+{
+    uint32_t lost = number_of(map, map->state == MAP_HASH ? STRIDE : 1);
+    uint64_t cleared = *rows_word(map->rows, lost) & ~((uint64_t)1 << (lost & 63));
+    POKE(*rows_word(map->rows, lost), cleared);
+    POKE(*rows_word(map->rows, number), *rows_word(map->rows, number) | (uint64_t)1 << (number & 63));
+}
+
+static void r1_row_never_used_is_present(iam_map *map)
+{
+    r1_present_instead(map, map->rows->used_count);
+}
+
+static void r1_row_far_beyond_is_present(iam_map *map)
+{
+    POKE(*rows_word(map->rows, map->rows->presence_store.item_count * 64 - 1), (uint64_t)1 << 63);
+}
+
+static void r1_bound_too_high(iam_map *map)
+{
+    POKE(map->rows->last_bound, map->rows->used_count + 1);
+}
+
 static void r2_row_never_used(iam_map *map)
 {
     POKE(map->rows->free_head, (uint32_t)map->rows->used_count);
@@ -381,6 +405,18 @@ static void r2_free_row_is_held(iam_map *map)
     hold *holds = rows_hold(map->rows, map->rows->free_head);
     EXPECT(holds != NULL);
     POKE(holds->state, HOLD_DEAD | 1);
+}
+
+/* The views of the test: one is of a row whose key has gone. */
+static void r3_one_held_is_not_counted(iam_map *map)
+{
+    POKE(map->rows->held_count, 0);
+}
+
+static void r3_counted_without_a_view(iam_map *map)
+{
+    EXPECT(atomic_load(&map->rows->refs) == 1);
+    POKE(map->rows->held_count, 1);
 }
 
 static void r3_present_and_dead(iam_map *map)
@@ -558,6 +594,12 @@ static const struct {
     {"R1", make_hash, r1_one_present_too_many},
     {"R1", make_hash, r1_bound_just_too_low},
     {"R1", make_direct, r1_miscounted},
+    {"R1", make_hash, r1_row_never_used_is_present},
+    {"R1", make_direct, r1_row_never_used_is_present},
+    {"R1", make_hash, r1_row_far_beyond_is_present},
+    {"R1", make_direct, r1_row_far_beyond_is_present},
+    {"R1", make_hash, r1_bound_too_high},
+    {"R1", make_direct, r1_bound_too_high},
     {"R2", make_hash, r2_row_never_used},
     {"R2", make_hash, r2_one_too_few},
     {"R2", make_hash, r2_deferred_row_is_present},
@@ -566,6 +608,8 @@ static const struct {
     {"R2", make_hash, r2_list_goes_in_circles},
     {"R2", make_hash, r2_free_row_is_held},
     {"R3", make_hash, r3_present_and_dead},
+    {"R3", make_hash, r3_one_held_is_not_counted},
+    {"R3", make_direct, r3_counted_without_a_view},
     {"D1", make_direct, d1_two_pages_of_one_id},
     {"D1", make_direct, d1_id_never_used},
     {"D2", make_direct, d2_page_lost},
@@ -602,11 +646,14 @@ static void test_every_invariant_is_watched(void)
         EXPECT(iam_map_create(&options, &map) == IAM_OK);
         cases[i].make(map);
         /* Hold words, so that there is something to break. */
-        iam_view views[2];
+        iam_view views[3];
         bool has_views = map->state == MAP_HASH;
         if (has_views) {
             EXPECT(iam_view_take(map, number_of(map, STRIDE * 2), &views[0]) == IAM_OK);
             EXPECT(iam_view_take(map, number_of(map, STRIDE * 2398), &views[1]) == IAM_OK);
+            EXPECT(iam_view_take(map, number_of(map, STRIDE * 4), &views[2]) == IAM_OK);
+            remove_keys(map, STRIDE * 4, 1, 1);
+            EXPECT(atomic_load(&map->rows->held_count) == 1);
         }
         harness_validate(map);
         cases[i].break_it(map);
@@ -620,7 +667,7 @@ static void test_every_invariant_is_watched(void)
         EXPECT(strlen(reason) > 10 && strlen(reason) < sizeof reason - 1);
         mend();
         harness_validate(map);
-        for (int view = 0; view < 2 && has_views; view++)
+        for (int view = 0; view < 3 && has_views; view++)
             iam_view_release(&views[view]);
         iam_map_destroy(map);
         EXPECT(atomic_load(&memory.alive) == 0);
