@@ -17,16 +17,19 @@ static void write_row(size_t row_bytes, int64_t key, uint8_t *row_out)
         row_out[i] = (uint8_t)((uint64_t)key >> (8 * (i % 8)) ^ i);
 }
 
-typedef enum shape { EMPTY, EMPTY_HASH, DIRECT, LEAVING, SMALL_HASH, FLAT_HASH, GROWN_HASH, SHAPES } shape;
+/* ZEROS and ONES: all hashes are, so that all keys stand in one chain, under one tag. */
+typedef enum shape { EMPTY, EMPTY_HASH, DIRECT, LEAVING, SMALL_HASH, FLAT_HASH, GROWN_HASH, ZEROS, ONES, SHAPES } shape;
 
-static const int64_t strides[SHAPES] = {1, 1, 1, 1, 1000003, 1000003, 1000003};
-static const int64_t counts[SHAPES] = {0, 0, 900, 900, 100, 1200, 1200};
+static const int64_t strides[SHAPES] = {1, 1, 1, 1, 1000003, 1000003, 1000003, 1000003, 1000003};
+static const int64_t counts[SHAPES] = {0, 0, 900, 900, 100, 1200, 1200, 200, 200};
 
 static iam_map *create(shape kind, size_t row_bytes, iam_switch pipeline, iam_simd simd)
 {
     iam_options options = {.row_items = row_bytes, .kind = IAM_UINT8, .pipeline = pipeline, .simd = simd, .seed = 4};
     options.index = kind == EMPTY_HASH || kind >= SMALL_HASH ? IAM_INDEX_HASH : IAM_INDEX_AUTO;
     options.capacity = kind == FLAT_HASH ? 1200 : 0;
+    options.hash_and = kind == ZEROS ? (uint64_t)1 << 45 : 0; /* a bit that decides neither bucket nor tag */
+    options.hash_or = kind == ONES ? UINT64_MAX : 0;
     iam_map *map;
     uint8_t row[512];
     EXPECT(iam_map_create(&options, &map) == IAM_OK);
