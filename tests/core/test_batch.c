@@ -17,16 +17,19 @@ static void write_row(size_t row_bytes, int64_t key, uint8_t *row_out)
         row_out[i] = (uint8_t)((uint64_t)key >> (8 * (i % 8)) ^ i);
 }
 
-typedef enum shape { EMPTY, EMPTY_HASH, DIRECT, LEAVING, SMALL_HASH, FLAT_HASH, GROWN_HASH, SHAPES } shape;
+/* ZEROS and ONES: all hashes are, so that all keys stand in one chain, under one tag. */
+typedef enum shape { EMPTY, EMPTY_HASH, DIRECT, LEAVING, SMALL_HASH, FLAT_HASH, GROWN_HASH, ZEROS, ONES, SHAPES } shape;
 
-static const int64_t strides[SHAPES] = {1, 1, 1, 1, 1000003, 1000003, 1000003};
-static const int64_t counts[SHAPES] = {0, 0, 900, 900, 100, 1200, 1200};
+static const int64_t strides[SHAPES] = {1, 1, 1, 1, 1000003, 1000003, 1000003, 1000003, 1000003};
+static const int64_t counts[SHAPES] = {0, 0, 900, 900, 100, 1200, 1200, 200, 200};
 
 static iam_map *create(shape kind, size_t row_bytes, iam_switch pipeline, iam_simd simd)
 {
     iam_options options = {.row_items = row_bytes, .kind = IAM_UINT8, .pipeline = pipeline, .simd = simd, .seed = 4};
     options.index = kind == EMPTY_HASH || kind >= SMALL_HASH ? IAM_INDEX_HASH : IAM_INDEX_AUTO;
     options.capacity = kind == FLAT_HASH ? 1200 : 0;
+    options.hash_and = kind == ZEROS ? (uint64_t)1 << 45 : 0; /* a bit that decides neither bucket nor tag */
+    options.hash_or = kind == ONES ? UINT64_MAX : 0;
     iam_map *map;
     uint8_t row[512];
     EXPECT(iam_map_create(&options, &map) == IAM_OK);
@@ -571,6 +574,184 @@ static void test_delete_and_pop(void)
     iam_map_destroy(map);
 }
 
+/* ---- Keys that are told apart by nothing but themselves -------------------------------------------------------------
+ */
+
+/* So many keys of one home bucket and one tag; every second is in the map at first, in a chain among 1,200 others. */
+enum { TWINS = 20, OTHERS = 1200, BATCH_MOST = 1500, UNTOLD = -7 };
+
+typedef struct twins {
+    iam_map *map;
+    int64_t keys[TWINS];
+    bool is_there[TWINS];
+    double first[TWINS];        /* the first item of each row that is there */
+    unsigned which[BATCH_MOST]; /* of the twins is key i of the batch; TWINS: another key */
+    int64_t batch[BATCH_MOST];
+} twins;
+
+static void twins_begin(twins *t, iam_switch pipeline, iam_simd simd)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = IAM_INDEX_HASH, .seed = 4};
+    options.pipeline = pipeline;
+    options.simd = simd;
+    EXPECT(iam_map_create(&options, &t->map) == IAM_OK);
+    const double other[ROW] = {UNTOLD, UNTOLD, UNTOLD, UNTOLD};
+    for (int64_t i = 0; i < OTHERS; i++)
+        EXPECT(iam_map_put(t->map, i * 1000003, other) == IAM_OK);
+    static int64_t found_keys[TWINS]; /* the search takes a while, and the seed is always the same */
+    int64_t last_tried = -((int64_t)1 << 40);
+    for (int i = 0; i < TWINS && found_keys[TWINS - 1] == 0; i++)
+        found_keys[i] = harness_key_for(&t->map->hash.secret, 1023, 77, 200, &last_tried);
+    memcpy(t->keys, found_keys, sizeof t->keys);
+    for (int i = 0; i < TWINS; i++) {
+        t->is_there[i] = i % 2;
+        t->first[i] = i;
+        const double row[ROW] = {i, 1, 2, 3};
+        if (t->is_there[i])
+            EXPECT(iam_map_put(t->map, t->keys[i], row) == IAM_OK);
+    }
+    EXPECT(t->map->hash.bucket_count > 100 && t->map->hash.bucket_count < 1024);
+}
+
+/* Twins over and over, with one of the others between them now and then. */
+static void twins_choose(twins *t, size_t count, unsigned from, bool with_others)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool is_other = with_others && i % 11 == 10;
+        t->which[i] = is_other ? TWINS : (unsigned)(i * 7 + from) % TWINS;
+        t->batch[i] = is_other ? (int64_t)(i % OTHERS) * 1000003 : t->keys[t->which[i]];
+    }
+}
+
+static bool twin_is_there(const twins *t, size_t i)
+{
+    return t->which[i] == TWINS || t->is_there[t->which[i]];
+}
+
+static void twins_compare(const twins *t)
+{
+    harness_validate(t->map);
+    uint64_t count = OTHERS;
+    for (int i = 0; i < TWINS; i++) {
+        const double *row = iam_map_find(t->map, t->keys[i], NULL);
+        EXPECT((row != NULL) == t->is_there[i] && (row == NULL || row[0] == t->first[i]));
+        count += t->is_there[i];
+    }
+    EXPECT(iam_map_count(t->map) == count);
+    for (int64_t i = 0; i < OTHERS; i++)
+        EXPECT(*(const double *)iam_map_find(t->map, i * 1000003, NULL) == UNTOLD);
+}
+
+static void twins_read(twins *t, size_t count)
+{
+    static double out[BATCH_MOST][ROW];
+    const double absent[ROW] = {-1, -1, -1, -1};
+    static int64_t at[BATCH_MOST];
+    static uint8_t mask[BATCH_MOST];
+    iam_missing missing;
+    uint64_t missing_count = 0, position = 0;
+    EXPECT(iam_map_get_many(t->map, t->batch, count, out, absent, 0, mask, NULL) == IAM_OK);
+    iam_map_contains_many(t->map, t->batch, count, flags);
+    iam_map_index_many(t->map, t->batch, count, at);
+    for (size_t i = 0; i < count; i++) {
+        bool is_there = twin_is_there(t, i);
+        double first = t->which[i] == TWINS ? UNTOLD : t->first[t->which[i]];
+        uint32_t number;
+        EXPECT(mask[i] == is_there && flags[i] == is_there && out[i][0] == (is_there ? first : -1));
+        EXPECT((iam_map_find(t->map, t->batch[i], &number) != NULL) == is_there);
+        EXPECT(at[i] == (is_there ? (int64_t)number : -1));
+        if (!is_there && missing_count++ == 0)
+            position = i;
+    }
+    iam_status status = iam_map_get_many(t->map, t->batch, count, out, NULL, 0, NULL, &missing);
+    EXPECT(status == (missing_count > 0 ? IAM_MISSING : IAM_OK) && missing.count == missing_count);
+    EXPECT(missing_count == 0 || (missing.position == position && missing.key == t->batch[position]));
+}
+
+/* The others are given what they have. */
+static void twins_write(twins *t, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i][0] = t->which[i] == TWINS ? UNTOLD : 100 + (double)i;
+    EXPECT(iam_map_update_many(t->map, t->batch, count, values, sizeof values[0], IAM_SET) == IAM_OK);
+    for (size_t i = 0; i < count; i++)
+        if (t->which[i] < TWINS) {
+            t->is_there[t->which[i]] = true;
+            t->first[t->which[i]] = values[i][0];
+        }
+}
+
+static void twins_ensure(twins *t, size_t count)
+{
+    const double fill[ROW] = {0.5};
+    EXPECT(iam_map_ensure_many(t->map, t->batch, count, fill, row_numbers, flags) == IAM_OK);
+    for (size_t i = 0; i < count; i++) {
+        bool was_there = twin_is_there(t, i);
+        uint32_t number;
+        EXPECT(flags[i] == !was_there && iam_map_find(t->map, t->batch[i], &number) != NULL);
+        EXPECT(row_numbers[i] == (int64_t)number);
+        if (!was_there) {
+            t->is_there[t->which[i]] = true;
+            t->first[t->which[i]] = 0.5;
+        }
+    }
+}
+
+/* The others stay: the batch must have none. */
+static void twins_delete(twins *t, size_t count)
+{
+    iam_map_delete_many(t->map, t->batch, count, flags);
+    for (size_t i = 0; i < count; i++) {
+        EXPECT(flags[i] == t->is_there[t->which[i]]);
+        t->is_there[t->which[i]] = false;
+    }
+}
+
+static void twins_pop(twins *t, size_t count)
+{
+    const double absent[ROW] = {-1, -1, -1, -1};
+    iam_missing missing;
+    uint64_t missing_count = 0;
+    EXPECT(iam_map_pop_many(t->map, t->batch, count, popped, absent, 0, &missing) == IAM_OK);
+    for (size_t i = 0; i < count; i++) {
+        bool *is_there = &t->is_there[t->which[i]];
+        EXPECT(popped[i][0] == (*is_there ? t->first[t->which[i]] : -1));
+        missing_count += !*is_there;
+        *is_there = false;
+    }
+    EXPECT(missing.count == missing_count);
+}
+
+static void test_twin_buckets_and_tags(void)
+{
+    const size_t sizes[] = {1, 2, 9, 16, 17, 33, 49, 65, 500, 1024, 1025, BATCH_MOST};
+    for (size_t size = 0; size < sizeof sizes / sizeof *sizes; size++)
+        for (int way = 0; way < 4; way++) {
+            static twins t;
+            size_t count = sizes[size];
+            twins_begin(&t, way % 2 ? IAM_ON : IAM_OFF, way / 2 ? IAM_SIMD_SCALAR : IAM_SIMD_AUTO);
+            for (unsigned from = 0; from < 4; from++) {
+                twins_choose(&t, count, from, true);
+                twins_read(&t, count);
+                if (from % 2)
+                    twins_write(&t, count);
+                else
+                    twins_ensure(&t, count);
+                twins_compare(&t);
+                twins_read(&t, count);
+                /* By turns all of them and ten at most, so that what goes lies beside what stays. */
+                twins_choose(&t, from % 2 ? count : count % 11, from, false);
+                twins_delete(&t, from % 2 ? count : count % 11);
+                twins_compare(&t);
+                twins_choose(&t, count, from + 5, false);
+                twins_ensure(&t, count / 2);
+                twins_pop(&t, from % 2 ? count % 11 : count);
+                twins_compare(&t);
+            }
+            iam_map_destroy(t.map);
+        }
+}
+
 /* ---- Where the caller's memory ends ------------------------------------------------------------------------------ */
 
 /* A block that ends where nobody may read, or begins after such a place. */
@@ -698,6 +879,7 @@ int main(void)
     RUN(test_add_at_outside_the_row_adds_nothing);
     RUN(test_ensure_tells_what_it_made);
     RUN(test_delete_and_pop);
+    RUN(test_twin_buckets_and_tags);
     RUN(test_nothing_beside_the_callers_memory);
     RUN(test_pop_of_one_key_without_memory);
     RUN(test_empty_batches_change_nothing);

@@ -1,8 +1,13 @@
 /* test_invariants.c: every numbered invariant broken on purpose, caught, and called by its number. What is broken is
  * mended again, so that the map can go its way. */
+#define _GNU_SOURCE /* fork */
 #include "harness.h"
 
 #include "map.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { ROW = 8 };
 #define FAR ((int64_t)1 << 40)
@@ -341,6 +346,30 @@ static void r1_bound_just_too_low(iam_map *map)
     POKE(map->rows->last_bound, rows_last(map->rows, UINT64_MAX));
 }
 
+/* One key goes without its row, and another row is there that nobody has handed out: the sums agree. */
+static void r1_present_instead(iam_map *map, uint64_t number)
+{
+    uint32_t lost = number_of(map, map->state == MAP_HASH ? STRIDE : 1);
+    uint64_t cleared = *rows_word(map->rows, lost) & ~((uint64_t)1 << (lost & 63));
+    POKE(*rows_word(map->rows, lost), cleared);
+    POKE(*rows_word(map->rows, number), *rows_word(map->rows, number) | (uint64_t)1 << (number & 63));
+}
+
+static void r1_row_never_used_is_present(iam_map *map)
+{
+    r1_present_instead(map, map->rows->used_count);
+}
+
+static void r1_row_far_beyond_is_present(iam_map *map)
+{
+    POKE(*rows_word(map->rows, map->rows->presence_store.item_count * 64 - 1), (uint64_t)1 << 63);
+}
+
+static void r1_bound_too_high(iam_map *map)
+{
+    POKE(map->rows->last_bound, map->rows->used_count + 1);
+}
+
 static void r2_row_never_used(iam_map *map)
 {
     POKE(map->rows->free_head, (uint32_t)map->rows->used_count);
@@ -376,6 +405,18 @@ static void r2_free_row_is_held(iam_map *map)
     hold *holds = rows_hold(map->rows, map->rows->free_head);
     EXPECT(holds != NULL);
     POKE(holds->state, HOLD_DEAD | 1);
+}
+
+/* The views of the test: one is of a row whose key has gone. */
+static void r3_one_held_is_not_counted(iam_map *map)
+{
+    POKE(map->rows->held_count, 0);
+}
+
+static void r3_counted_without_a_view(iam_map *map)
+{
+    EXPECT(atomic_load(&map->rows->refs) == 1);
+    POKE(map->rows->held_count, 1);
 }
 
 static void r3_present_and_dead(iam_map *map)
@@ -553,6 +594,12 @@ static const struct {
     {"R1", make_hash, r1_one_present_too_many},
     {"R1", make_hash, r1_bound_just_too_low},
     {"R1", make_direct, r1_miscounted},
+    {"R1", make_hash, r1_row_never_used_is_present},
+    {"R1", make_direct, r1_row_never_used_is_present},
+    {"R1", make_hash, r1_row_far_beyond_is_present},
+    {"R1", make_direct, r1_row_far_beyond_is_present},
+    {"R1", make_hash, r1_bound_too_high},
+    {"R1", make_direct, r1_bound_too_high},
     {"R2", make_hash, r2_row_never_used},
     {"R2", make_hash, r2_one_too_few},
     {"R2", make_hash, r2_deferred_row_is_present},
@@ -561,6 +608,8 @@ static const struct {
     {"R2", make_hash, r2_list_goes_in_circles},
     {"R2", make_hash, r2_free_row_is_held},
     {"R3", make_hash, r3_present_and_dead},
+    {"R3", make_hash, r3_one_held_is_not_counted},
+    {"R3", make_direct, r3_counted_without_a_view},
     {"D1", make_direct, d1_two_pages_of_one_id},
     {"D1", make_direct, d1_id_never_used},
     {"D2", make_direct, d2_page_lost},
@@ -597,11 +646,14 @@ static void test_every_invariant_is_watched(void)
         EXPECT(iam_map_create(&options, &map) == IAM_OK);
         cases[i].make(map);
         /* Hold words, so that there is something to break. */
-        iam_view views[2];
+        iam_view views[3];
         bool has_views = map->state == MAP_HASH;
         if (has_views) {
             EXPECT(iam_view_take(map, number_of(map, STRIDE * 2), &views[0]) == IAM_OK);
             EXPECT(iam_view_take(map, number_of(map, STRIDE * 2398), &views[1]) == IAM_OK);
+            EXPECT(iam_view_take(map, number_of(map, STRIDE * 4), &views[2]) == IAM_OK);
+            remove_keys(map, STRIDE * 4, 1, 1);
+            EXPECT(atomic_load(&map->rows->held_count) == 1);
         }
         harness_validate(map);
         cases[i].break_it(map);
@@ -615,7 +667,7 @@ static void test_every_invariant_is_watched(void)
         EXPECT(strlen(reason) > 10 && strlen(reason) < sizeof reason - 1);
         mend();
         harness_validate(map);
-        for (int view = 0; view < 2 && has_views; view++)
+        for (int view = 0; view < 3 && has_views; view++)
             iam_view_release(&views[view]);
         iam_map_destroy(map);
         EXPECT(atomic_load(&memory.alive) == 0);
@@ -635,13 +687,14 @@ static void test_none_is_missing(void)
     }
 }
 
-/* A ring that is a reserved range of a gigabyte is looked at where its ends are. */
+/* A ring that is a reserved range of a gigabyte is looked at where its ends are, in the pages of memory that are there:
+ * neither of them lies on a border here. */
 static void test_d4_of_a_reserved_ring(void)
 {
     iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64};
     iam_map *map;
     EXPECT(iam_map_create(&options, &map) == IAM_OK);
-    put_keys(map, 0, 128 * 20000, 2);
+    put_keys(map, 128 * 1000, 128 * 20000, 2);
     EXPECT(map->state == MAP_DIRECT && map->direct.ring_reserved);
     char reason[200];
     for (int side = 0; side < 2; side++) {
@@ -674,11 +727,173 @@ static void test_d4_of_a_plain_ring(void)
     iam_map_destroy(map);
 }
 
+/* ---- Checked builds ask after each write ---------------------------------------------------------------------------
+ */
+
+#ifdef INTARRAYMAP_CHECKED
+
+static const int64_t few_keys[] = {3, 4, 5}, no_items[] = {0, 0, 0};
+static double few_rows[3][ROW];
+static int64_t few_numbers[3];
+static uint8_t few_flags[3];
+
+static void write_put(iam_map *map)
+{
+    iam_map_put(map, 1, few_rows[0]);
+}
+
+static void write_ensure(iam_map *map)
+{
+    iam_map_ensure(map, 2, NULL, NULL, NULL);
+}
+
+static void write_remove(iam_map *map)
+{
+    iam_map_remove(map, 1);
+}
+
+static void write_remove_missing(iam_map *map)
+{
+    iam_map_remove(map, -1);
+}
+
+static void write_clear(iam_map *map)
+{
+    iam_map_clear(map);
+}
+
+static void write_reserve(iam_map *map)
+{
+    iam_map_reserve(map, 30);
+}
+
+static void write_compact(iam_map *map)
+{
+    iam_map_compact(map);
+}
+
+static void write_update_many(iam_map *map)
+{
+    iam_map_update_many(map, few_keys, 3, few_rows, 0, IAM_SET);
+}
+
+static void write_nothing(iam_map *map)
+{
+    iam_map_update_many(map, few_keys, 0, few_rows, 0, IAM_SET);
+}
+
+static void write_add_at(iam_map *map)
+{
+    iam_map_add_at(map, few_keys, 3, no_items, 1, few_rows, 0);
+}
+
+static void write_ensure_many(iam_map *map)
+{
+    iam_map_ensure_many(map, few_keys, 3, few_rows, few_numbers, few_flags);
+}
+
+static void write_delete_many(iam_map *map)
+{
+    iam_map_delete_many(map, few_keys, 3, few_flags);
+}
+
+static void write_pop_many(iam_map *map)
+{
+    iam_map_pop_many(map, few_keys, 3, few_rows, few_rows, 0, NULL);
+}
+
+static void write_pop_missing(iam_map *map)
+{
+    int64_t missing = -1;
+    iam_map_pop_many(map, &missing, 1, few_rows, NULL, 0, NULL);
+}
+
+static void write_trust(iam_map *map)
+{
+    EXPECT(iam_image_trust(map) == IAM_OK);
+}
+
+/* Whether a child that writes so is ended, and what it said. */
+static bool dies_of(void (*write_it)(iam_map *map), iam_map *map, char *said, size_t said_bytes)
+{
+    int pipe_ends[2], status;
+    EXPECT(pipe(pipe_ends) == 0);
+    fflush(NULL);
+    pid_t child = fork();
+    EXPECT(child >= 0);
+    if (child == 0) {
+        dup2(pipe_ends[1], 2);
+        write_it(map);
+        _exit(0);
+    }
+    close(pipe_ends[1]);
+    ssize_t got = read(pipe_ends[0], said, said_bytes - 1);
+    said[got > 0 ? got : 0] = '\0';
+    close(pipe_ends[0]);
+    EXPECT(waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+/* What is broken is the lock: no writer looks at it or makes it anew. */
+static void test_a_write_that_leaves_it_broken_ends_the_program(void)
+{
+    void (*const writers[])(iam_map *map) = {write_put,      write_ensure,      write_remove,      write_remove_missing,
+                                             write_clear,    write_reserve,     write_compact,     write_update_many,
+                                             write_nothing,  write_add_at,      write_ensure_many, write_delete_many,
+                                             write_pop_many, write_pop_missing, write_trust};
+    char said[200];
+    for (size_t i = 0; i < sizeof writers / sizeof *writers; i++)
+        for (int index = IAM_INDEX_AUTO; index <= IAM_INDEX_HASH; index++) {
+            iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = (iam_index)index};
+            iam_map *map;
+            EXPECT(iam_map_create(&options, &map) == IAM_OK);
+            put_keys(map, 0, 1, 8);
+            EXPECT(!dies_of(writers[i], map, said, sizeof said) && said[0] == '\0');
+            l1_writer_and_reader(map);
+            EXPECT(dies_of(writers[i], map, said, sizeof said) && strncmp(said, "L1:", 3) == 0);
+            mend();
+            iam_map_destroy(map);
+        }
+}
+
+/* A large map is not asked after each write, but before long, and after a large batch at once. */
+static void test_a_large_map_is_checked_now_and_then(void)
+{
+    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64};
+    iam_map *map;
+    EXPECT(iam_map_create(&options, &map) == IAM_OK);
+    put_keys(map, 0, 1, 4000);
+    uint64_t bytes = iam_map_bytes(map), writes_most = bytes / CHECKED_BYTES_PER_WRITE + 1, writes = 0;
+    EXPECT(bytes > 2 * CHECKED_BYTES);
+    bool was_reset = false;
+    for (; writes < 3 * writes_most && !was_reset; writes++) {
+        uint32_t before = map->paid_bytes;
+        put_keys(map, 7, 1, 1);
+        was_reset = map->paid_bytes < before;
+    }
+    EXPECT(was_reset && map->paid_bytes == 0 && writes <= writes_most);
+    put_keys(map, 7, 1, 1);
+    EXPECT(map->paid_bytes == CHECKED_BYTES_PER_WRITE + CHECKED_BYTES_PER_KEY);
+    static int64_t many_keys[4000];
+    static uint8_t many_flags[4000];
+    iam_map_delete_many(map, many_keys, 10, many_flags);
+    EXPECT(map->paid_bytes == 2 * CHECKED_BYTES_PER_WRITE + 11 * CHECKED_BYTES_PER_KEY);
+    iam_map_delete_many(map, many_keys, 4000, many_flags);
+    EXPECT(map->paid_bytes == 0);
+    iam_map_destroy(map);
+}
+
+#endif
+
 int main(void)
 {
     RUN(test_every_invariant_is_watched);
     RUN(test_none_is_missing);
     RUN(test_d4_of_a_reserved_ring);
     RUN(test_d4_of_a_plain_ring);
+#ifdef INTARRAYMAP_CHECKED
+    RUN(test_a_write_that_leaves_it_broken_ends_the_program);
+    RUN(test_a_large_map_is_checked_now_and_then);
+#endif
     return harness_end();
 }

@@ -406,39 +406,44 @@ static void test_batches_agree_with_single_keys(void)
     int64_t *keys = malloc(COUNT * sizeof *keys), *numbers = malloc(COUNT * sizeof *numbers);
     double *rows = malloc(COUNT * ROW * sizeof *rows), *out = malloc(COUNT * ROW * sizeof *out);
     uint8_t *found = malloc(COUNT);
-    for (int shape = 0; shape < 4; shape++)
-        for (int pipeline = IAM_OFF; pipeline <= IAM_ON; pipeline++) {
-            iam_options options = options_of(IAM_INDEX_AUTO, IAM_AUTO, 11);
-            options.pipeline = (iam_switch)pipeline;
-            iam_map *map;
-            EXPECT(iam_map_create(&options, &map) == IAM_OK);
-            uint64_t state = (uint64_t)shape;
-            for (int i = 0; i < COUNT; i++) {
-                keys[i] = key_of(harness_random(&state), shape);
-                for (int item = 0; item < ROW; item++)
-                    rows[i * ROW + item] = 1;
-            }
-            EXPECT(iam_map_update_many(map, keys, COUNT / 2, rows, ROW * sizeof *rows, IAM_ADD) == IAM_OK);
-            double total = 0;
-            uint64_t position = 0;
-            uint32_t number;
-            int64_t key;
-            while (iam_map_walk(map, false, &position, 1, &key, &number) == 1)
-                total += *(double *)iam_map_row(map, number);
-            EXPECT(total == COUNT / 2);
-            iam_map_contains_many(map, keys, COUNT, found);
-            iam_map_index_many(map, keys, COUNT, numbers);
-            double zero[ROW] = {-1};
-            iam_missing missing;
-            iam_map_get_many(map, keys, COUNT, out, zero, 0, NULL, &missing);
-            for (int i = 0; i < COUNT; i++) {
-                const double *row = iam_map_find(map, keys[i], &number);
-                EXPECT(found[i] == (row != NULL));
-                EXPECT(numbers[i] == (row == NULL ? -1 : (int64_t)number));
-                EXPECT(out[i * ROW] == (row == NULL ? -1 : row[0]));
-            }
-            iam_map_destroy(map);
+    /* Hashes as they are; all zeros, all ones, one bucket, two tags. */
+    const uint64_t masks[][2] = {
+        {0, 0}, {(uint64_t)1 << 45, 0}, {0, UINT64_MAX}, {0xff00000000000000u, 0}, {0x80ffffffffffffffu, 0}};
+    for (int way = 0; way < 4 * 2 * 5; way++) {
+        int shape = way % 4, mask = way / 8, count = mask == 0 ? COUNT : COUNT / 25;
+        iam_options options = options_of(mask == 0 ? IAM_INDEX_AUTO : IAM_INDEX_HASH, IAM_AUTO, 11);
+        options.pipeline = way / 4 % 2 ? IAM_ON : IAM_OFF;
+        options.hash_and = masks[mask][0];
+        options.hash_or = masks[mask][1];
+        iam_map *map;
+        EXPECT(iam_map_create(&options, &map) == IAM_OK);
+        uint64_t state = (uint64_t)shape;
+        for (int i = 0; i < count; i++) {
+            keys[i] = key_of(harness_random(&state), shape);
+            for (int item = 0; item < ROW; item++)
+                rows[i * ROW + item] = 1;
         }
+        EXPECT(iam_map_update_many(map, keys, count / 2, rows, ROW * sizeof *rows, IAM_ADD) == IAM_OK);
+        double total = 0;
+        uint64_t position = 0;
+        uint32_t number;
+        int64_t key;
+        while (iam_map_walk(map, false, &position, 1, &key, &number) == 1)
+            total += *(double *)iam_map_row(map, number);
+        EXPECT(total == count / 2);
+        iam_map_contains_many(map, keys, count, found);
+        iam_map_index_many(map, keys, count, numbers);
+        double zero[ROW] = {-1};
+        iam_missing missing;
+        iam_map_get_many(map, keys, count, out, zero, 0, NULL, &missing);
+        for (int i = 0; i < count; i++) {
+            const double *row = iam_map_find(map, keys[i], &number);
+            EXPECT(found[i] == (row != NULL));
+            EXPECT(numbers[i] == (row == NULL ? -1 : (int64_t)number));
+            EXPECT(out[i * ROW] == (row == NULL ? -1 : row[0]));
+        }
+        iam_map_destroy(map);
+    }
     free(keys), free(numbers), free(rows), free(out), free(found);
 }
 

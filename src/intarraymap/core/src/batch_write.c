@@ -292,7 +292,7 @@ iam_status iam_map_update_many(iam_map *map, const int64_t *keys, size_t count, 
                       .row_items = map->options.row_items,
                       .apply = ops_find(op, kind),
                       .create = op == IAM_SUB ? ops_find_negate(kind) : ops_find(IAM_SET, kind)};
-    return write_many(map, keys, count, op == IAM_SET ? write_set : write_update, &job);
+    return map_written(map, count, write_many(map, keys, count, op == IAM_SET ? write_set : write_update, &job));
 }
 
 typedef struct add_at_job {
@@ -326,7 +326,7 @@ iam_status iam_map_add_at(iam_map *map, const int64_t *keys, size_t count, const
                       .values = values,
                       .value_stride = value_stride,
                       .add = ops_find(IAM_ADD, map->options.kind)};
-    return write_many(map, keys, count, write_add_at, &job);
+    return map_written(map, count, write_many(map, keys, count, write_add_at, &job));
 }
 
 typedef struct ensure_job {
@@ -351,7 +351,7 @@ iam_status iam_map_ensure_many(iam_map *map, const int64_t *keys, size_t count, 
                                uint8_t *created_out)
 {
     ensure_job job = {fill, numbers_out, created_out};
-    return write_many(map, keys, count, write_ensure, &job);
+    return map_written(map, count, write_many(map, keys, count, write_ensure, &job));
 }
 
 /* ---- Removing -------------------------------------------------------------------------------------------------------
@@ -399,13 +399,14 @@ void iam_map_delete_many(iam_map *map, const int64_t *keys, size_t count, uint8_
     map_begin_write(map, count);
     if (map->state == MAP_HASH && map->hash.bucket_count > 0) {
         delete_hashed(map, keys, count, removed_out);
-        return;
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            removed_out[i] = map_remove(map, pipeline_read(&keys[i])) != IAM_ROW_NONE;
+            if (UNLIKELY(map->state == MAP_LEAVING))
+                map_leave_step(map);
+        }
     }
-    for (size_t i = 0; i < count; i++) {
-        removed_out[i] = map_remove(map, pipeline_read(&keys[i])) != IAM_ROW_NONE;
-        if (UNLIKELY(map->state == MAP_LEAVING))
-            map_leave_step(map);
-    }
+    CHECK_MAP(map, count);
 }
 
 static void toggle_presence(iam_map *map, uint32_t number)
@@ -424,7 +425,7 @@ iam_status iam_map_pop_many(iam_map *map, const int64_t *keys, size_t count, voi
         uint32_t number;
     } *popped = count == 0 ? NULL : alloc_block(&map->memory, count, sizeof *popped, false);
     if (popped == NULL && count > 0)
-        return IAM_NO_MEMORY;
+        return map_written(map, count, IAM_NO_MEMORY);
     /* A presence bit cleared here marks a key that an earlier one of this batch takes; all are set again below. */
     for (size_t i = 0; i < count; i++) {
         popped[i].key = pipeline_read(&keys[i]);
@@ -453,5 +454,5 @@ iam_status iam_map_pop_many(iam_map *map, const int64_t *keys, size_t count, voi
     alloc_release(&map->memory, popped, count, sizeof *popped);
     if (missing_out != NULL)
         *missing_out = missing;
-    return refused ? IAM_MISSING : IAM_OK;
+    return map_written(map, count, refused ? IAM_MISSING : IAM_OK);
 }

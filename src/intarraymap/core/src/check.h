@@ -2,7 +2,7 @@
  *
  * CHECK states what the code around it relies on. Checked builds (INTARRAYMAP_CHECKED) abort where it does not hold;
  * release builds let the compiler assume nothing and spend nothing. Public input is never judged by CHECK: it gets a
- * status.
+ * status. CHECK_MAP (map.h) does the same for a whole map after a write.
  */
 #ifndef IAM_CHECK_H
 #define IAM_CHECK_H
@@ -10,8 +10,17 @@
 #include <assert.h>
 
 #ifdef INTARRAYMAP_CHECKED
+#include <stdio.h>
 #include <stdlib.h>
 #define CHECK(condition) ((condition) ? (void)0 : abort())
+
+/* The only words that the core ever says: its last ones, in checked builds. */
+static inline void check_failed(const char *reason)
+{
+    fputs(reason, stderr);
+    fputc('\n', stderr);
+    abort();
+}
 #else
 #define CHECK(condition) ((void)0)
 #endif

@@ -384,7 +384,7 @@ iam_status iam_image_trust(iam_map *map)
     }
     map->hash.row_limit = IAM_ROW_NONE;
     map->hash.chain_limit = UINT32_MAX;
-    return IAM_OK;
+    return map_written(map, WHOLE_MAP, IAM_OK);
 }
 
 void iam_image_info_read(const void *bytes, iam_image_info *info)

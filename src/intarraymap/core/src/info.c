@@ -161,6 +161,19 @@ iam_status iam_map_validate(const iam_map *map, char *reason, size_t bytes)
     return IAM_OK;
 }
 
+#ifdef INTARRAYMAP_CHECKED
+void map_check(iam_map *map, uint64_t key_count)
+{
+    uint64_t bytes = iam_map_bytes(map), paid = map->paid_bytes + CHECKED_BYTES_PER_WRITE;
+    paid = key_count < bytes ? paid + key_count * CHECKED_BYTES_PER_KEY : bytes;
+    bool is_due = bytes <= CHECKED_BYTES || paid >= bytes || paid > UINT32_MAX;
+    map->paid_bytes = is_due ? 0 : (uint32_t)paid;
+    char reason[200] = "";
+    if (is_due && iam_map_validate(map, reason, sizeof reason) != IAM_OK)
+        check_failed(reason);
+}
+#endif
+
 /* ---- Lock, views, blocks, scans -------------------------------------------------------------------------------------
  */
 

@@ -104,7 +104,7 @@ iam_status iam_map_clear(iam_map *map)
     begin_indexes(map);
     map->version++;
     map->epoch++;
-    return IAM_OK;
+    return map_written(map, WHOLE_MAP, IAM_OK);
 }
 
 /* All rows lie side by side and there are no holes: they can be copied as one batch. */
@@ -168,7 +168,8 @@ static iam_status rebuild(const iam_map *source, uint64_t seed, iam_map **map_ou
 
 iam_status iam_map_copy(const iam_map *map, uint64_t seed, iam_map **map_out)
 {
-    return rebuild(map, seed, map_out);
+    iam_status status = rebuild(map, seed, map_out);
+    return status == IAM_OK ? map_written(*map_out, WHOLE_MAP, status) : status;
 }
 
 iam_status iam_map_compact(iam_map *map)
@@ -197,7 +198,7 @@ iam_status iam_map_compact(iam_map *map)
     alloc_release(&memory, fresh, 1, sizeof *fresh);
     map->version++;
     map->epoch++;
-    return IAM_OK;
+    return map_written(map, WHOLE_MAP, IAM_OK);
 }
 
 iam_status iam_map_reserve(iam_map *map, uint64_t row_count)
@@ -222,17 +223,14 @@ iam_status iam_map_reserve(iam_map *map, uint64_t row_count)
     if (number_count > IAM_ROWS_MAX)
         number_count = IAM_ROWS_MAX;
     /* The largest first: where it is refused nothing is left behind. */
-    if (!rows_reserve(rows, number_count, hash, SEGMENTS_EXACT))
-        return IAM_NO_MEMORY;
-    if (hash && !table_reserve(&map->hash, &map->memory, row_count, SEGMENTS_EXACT))
-        return IAM_NO_MEMORY;
-    if (page_count != 0 && !direct_reserve(&map->direct, rows, page_count))
-        return IAM_NO_MEMORY;
-    if (row_count > map->promised_rows) {
+    bool room = rows_reserve(rows, number_count, hash, SEGMENTS_EXACT) &&
+                (!hash || table_reserve(&map->hash, &map->memory, row_count, SEGMENTS_EXACT)) &&
+                (page_count == 0 || direct_reserve(&map->direct, rows, page_count));
+    if (room && row_count > map->promised_rows) {
         map->promised_rows = row_count;
         map->promised_pages = page_count;
     }
-    return IAM_OK;
+    return map_written(map, WHOLE_MAP, room ? IAM_OK : IAM_NO_MEMORY);
 }
 
 /* ---- The choice of the index --------------------------------------------------------------------------------------
@@ -520,7 +518,7 @@ iam_status iam_map_put(iam_map *map, int64_t key, const void *row_bytes_in)
     iam_status status = map_find_or_insert(map, key, &number, &created);
     if (LIKELY(status == IAM_OK))
         memmove(rows_at(map->rows, number), row_bytes_in, map->row_bytes);
-    return status;
+    return map_written(map, 1, status);
 }
 
 iam_status iam_map_ensure(iam_map *map, int64_t key, void **row_out, uint32_t *number_out, bool *created_out)
@@ -530,7 +528,7 @@ iam_status iam_map_ensure(iam_map *map, int64_t key, void **row_out, uint32_t *n
     bool created;
     iam_status status = map_find_or_insert(map, key, &number, &created);
     if (UNLIKELY(status != IAM_OK))
-        return status;
+        return map_written(map, 1, status);
     if (created)
         memset(rows_at(map->rows, number), 0, map->row_bytes);
     if (row_out != NULL)
@@ -539,13 +537,14 @@ iam_status iam_map_ensure(iam_map *map, int64_t key, void **row_out, uint32_t *n
         *number_out = number;
     if (created_out != NULL)
         *created_out = created;
-    return IAM_OK;
+    return map_written(map, 1, IAM_OK);
 }
 
 iam_status iam_map_remove(iam_map *map, int64_t key)
 {
     map_begin_write(map, 1);
-    return map_remove(map, key) == IAM_ROW_NONE ? IAM_MISSING : IAM_OK;
+    iam_status status = map_remove(map, key) == IAM_ROW_NONE ? IAM_MISSING : IAM_OK;
+    return map_written(map, 1, status);
 }
 
 bool iam_map_last(const iam_map *map, int64_t *key_out, void **row_out)

@@ -26,6 +26,9 @@ typedef enum map_state { MAP_DIRECT, MAP_LEAVING, MAP_HASH } map_state;
 struct iam_map {
     lock gate;
     map_state state;
+#ifdef INTARRAYMAP_CHECKED
+    uint32_t paid_bytes; /* see CHECK_MAP. In a gap: a map is as large as in a release build */
+#endif
     iam_rows *rows;
     table hash;
     direct direct;
@@ -66,6 +69,29 @@ uint32_t map_remove(iam_map *map, int64_t key);
 uint32_t map_remove_hashed(iam_map *map, uint64_t hash, int64_t key);
 /* The key of a present row. */
 int64_t map_key(const iam_map *map, uint32_t number);
+
+/* Every function of the front door that writes to a map ends with CHECK_MAP, or with map_written, whether it has done
+ * anything or not; `key_count` is that of the batch, or WHOLE_MAP. Checked builds ask for every invariant then, and
+ * abort with the reason if one is broken. A map of up to CHECKED_BYTES is asked after each write; a larger one when the
+ * keys written since have paid for it, so that checking stays linear. (The binding's check_written has a rule of the
+ * same kind, and pays more: these figures about double the time of the C tests.) No lock is taken: the writer has it,
+ * or nobody else is there. In release builds nothing is left. */
+#define WHOLE_MAP UINT64_MAX
+#ifdef INTARRAYMAP_CHECKED
+#define CHECKED_BYTES (16u << 10)
+#define CHECKED_BYTES_PER_WRITE 512u
+#define CHECKED_BYTES_PER_KEY 128u
+void map_check(iam_map *map, uint64_t key_count);
+#define CHECK_MAP(map, key_count) map_check(map, key_count)
+#else
+#define CHECK_MAP(map, key_count) ((void)(map), (void)(key_count))
+#endif
+
+static inline iam_status map_written(iam_map *map, uint64_t key_count, iam_status status)
+{
+    CHECK_MAP(map, key_count);
+    return status;
+}
 
 static inline uint32_t map_locate(const iam_map *map, int64_t key)
 {

@@ -21,8 +21,8 @@
  *
  * R1: live_count = number of presence bits, all below used_count and last_bound.
  * R2: free + deferred rows are absent, not held, listed once.
- * R3: held_count = rows with DEAD and views > 0; no row is present and DEAD. (rows_validate asks for the second half:
- * views go without the lock, so the sum is for tests, when nobody else is there.)
+ * R3: held_count = rows with DEAD and views > 0; no row is present and DEAD. (Views go without the lock, so while some
+ * live rows_validate asks that there are no more such rows than counted; test_rows.c and fuzz_ops.c for the sum.)
  */
 #ifndef IAM_ROWS_H
 #define IAM_ROWS_H
