@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from intarraymap import coerce
-from intarraymap.files import replacing
 from intarraymap.mapping import IntArrayMap
+from intarraymap.paths import replace
 
 __all__ = ["FORMATS", "convert", "format_of", "read", "write"]
 
@@ -156,13 +155,17 @@ def write(m: IntArrayMap[Any], path: str, progress: Progress | None = None) -> N
     if kind != "npz":
         _arrow()
     keys, rows = m.to_arrays()
-    with replacing(path) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
-        if kind == "npz":
-            np.savez(file, keys=keys, rows=rows)
-            if progress is not None:
-                progress(len(keys), len(keys))
-        else:
-            _write_arrow(file, kind, keys, rows, progress)
+
+    def write_columns(descriptor: int) -> None:
+        with open(descriptor, "wb", closefd=False) as file:
+            if kind == "npz":
+                np.savez(file, keys=keys, rows=rows)
+                if progress is not None:
+                    progress(len(keys), len(keys))
+            else:
+                _write_arrow(file, kind, keys, rows, progress)
+
+    replace(path, write_columns)
 
 
 def _write_arrow(file: Any, kind: str, keys: Any, rows: Any, progress: Progress | None) -> None:
