@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: A map at least this large is written in a thread of its own, so that Ctrl-C and `progress` need not wait for it.
 LARGE_BYTES = 16 << 20
-#: Seconds between two calls of `progress`.
+#: Seconds between two calls of `progress`, and at most until it is seen that the thread is over.
 PROGRESS_SECONDS = 0.1
 
 
@@ -289,7 +289,7 @@ def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progre
         while started and outcome[0] is None:  # however often Ctrl-C is pressed
             try:
                 ticket.cancel()
-                bell.acquire()
+                bell.acquire(timeout=PROGRESS_SECONDS)
             except BaseException as error:
                 interrupts.append(error)
         if copies and not started:
