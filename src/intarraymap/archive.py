@@ -4,44 +4,33 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from intarraymap import coerce
+from intarraymap.paths import Path, replace
 
 __all__ = ["read", "write"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
-def write(path: str | os.PathLike[str], keys: npt.NDArray[np.int64], rows: Array, compress: bool) -> None:
-    """Beside the old file first, so that a failure leaves that one whole."""
-    target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-    try:
-        with open(handle, "wb") as file:
+def write(path: Path, keys: npt.NDArray[np.int64], rows: Array, compress: bool) -> None:
+    """In one step: a failure leaves an old file as it is."""
+
+    def write_arrays(descriptor: int) -> None:
+        with open(descriptor, "wb", closefd=False) as file:
             if compress:
                 np.savez_compressed(file, keys=keys, rows=rows)
             else:
                 np.savez(file, keys=keys, rows=rows)
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it for the owner alone
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+
+    replace(path, write_arrays)
 
 
-def _umask() -> int:
-    now = os.umask(0o077)
-    os.umask(now)
-    return now
-
-
-def read(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.int64], Array]:
+def read(path: Path) -> tuple[npt.NDArray[np.int64], Array]:
     """ValueError for whatever is not such an archive; OSError as open() raises it."""
     with open(os.fspath(path), "rb") as file:  # open() would take an int for a descriptor, and close it
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import coerce
-from intarraymap.files import replacing
+from intarraymap import arrow, coerce
 from intarraymap.mapping import IntArrayMap
+from intarraymap.paths import replace
 
 __all__ = ["FORMATS", "convert", "format_of", "read", "write"]
 
@@ -65,8 +64,8 @@ def convert(source: str, target: str, progress: Progress | None = None) -> IntAr
 def read(path: str) -> IntArrayMap[Any]:
     """The map in a file of any of the formats.
 
-    Raises OSError if the file can't be read, ValueError or TypeError if it does not hold a map, ImportError if pyarrow
-    is needed and not installed.
+    Raises OSError if the file can't be read, ValueError, TypeError or OverflowError if it does not hold a map,
+    ImportError if pyarrow is needed and not installed.
     """
     kind = format_of(path)
     if kind == "image":
@@ -95,7 +94,7 @@ def _read_arrow(path: str, kind: str) -> IntArrayMap[Any]:
             count = sum(opened.get_batch(place).num_rows for place in range(opened.num_record_batches))
         shape, dtype = _row_of(schema, path)
         m: IntArrayMap[Any] = IntArrayMap(shape, dtype)
-        pieces = [_numbers_of(batch, shape, dtype, path) for batch in batches]
+        pieces = [_numbers_of(batch, shape, path) for batch in batches]
         if pieces:
             keys = np.concatenate([keys for keys, _ in pieces])
             m.set_many(keys, np.concatenate([rows for _, rows in pieces]))
@@ -113,31 +112,43 @@ def _row_of(schema: Any, path: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise TypeError(f'{path!r}: column "key" is {key_type}, not integers')
     if not pa.types.is_fixed_size_list(row_type):
         raise TypeError(f'{path!r}: column "row" is {row_type}, not lists of a fixed size')
-    dtype = coerce.dtype(np.dtype(row_type.value_type.to_pandas_dtype()))
-    if pa.types.is_timestamp(row_type.value_type) or pa.types.is_duration(row_type.value_type):
-        letter = "M" if pa.types.is_timestamp(row_type.value_type) else "m"
-        dtype = np.dtype(f"{letter}8[{row_type.value_type.unit}]")
+    dtype = _dtype_of(row_type.value_type, path)
     shape: tuple[int, ...] = (row_type.list_size,)
-    said = json.loads((schema.metadata or {}).get(b"intarraymap", b"{}"))
+    try:
+        said = json.loads((schema.metadata or {}).get(b"intarraymap", b"{}"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path!r}: the metadata of intarraymap are not understood") from None
     if isinstance(said, dict) and "row_shape" in said:
-        shape = coerce.row_shape(tuple(said["row_shape"]))
+        lengths = said["row_shape"]
+        shape = coerce.row_shape(tuple(lengths) if isinstance(lengths, list) else lengths)
         if math.prod(shape) != row_type.list_size:
             raise ValueError(f"{path!r}: rows of {row_type.list_size} items do not have the shape {shape}")
     if isinstance(said, dict) and isinstance(said.get("dtype"), str):
-        dtype = coerce.dtype(np.dtype(said["dtype"]))
+        dtype = coerce.dtype(said["dtype"])
     return shape, dtype
 
 
-def _numbers_of(batch: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: str) -> tuple[Any, Any]:
+def _dtype_of(item_type: Any, path: str) -> np.dtype[Any]:
+    pa = _arrow()
+    if pa.types.is_timestamp(item_type) or pa.types.is_duration(item_type):
+        return np.dtype(f"{'M' if pa.types.is_timestamp(item_type) else 'm'}8[{item_type.unit}]")
+    try:
+        return coerce.dtype(np.dtype(item_type.to_pandas_dtype()))
+    except NotImplementedError:
+        raise TypeError(f'{path!r}: column "row" has items of {item_type}, not numbers') from None
+
+
+def _numbers_of(batch: Any, shape: tuple[int, ...], path: str) -> tuple[Any, Any]:
+    """Keys, and rows as they are stored: the map casts them to its dtype, or refuses."""
     keys, rows = batch.column("key"), batch.column("row")
     items = rows.flatten()
-    is_time = dtype.kind in "mM"
+    is_time = _arrow().types.is_temporal(items.type)  # whose nulls are NaT
     if keys.null_count or rows.null_count or (items.null_count and not is_time):
         raise ValueError(f"{path!r} has nulls: a map has a number in every place")
     flat = items.to_numpy(zero_copy_only=False)
     if len(flat) != len(batch) * math.prod(shape):
         raise ValueError(f"{path!r}: {len(flat)} items for {len(batch)} rows of shape {shape}")
-    return coerce.keys_within(keys.to_numpy(zero_copy_only=False)), flat.astype(dtype).reshape((len(batch), *shape))
+    return coerce.keys_within(keys.to_numpy(zero_copy_only=False)), flat.reshape((len(batch), *shape))
 
 
 # ---- Writing --------------------------------------------------------------------------------------------------------
@@ -146,8 +157,8 @@ def _numbers_of(batch: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: 
 def write(m: IntArrayMap[Any], path: str, progress: Progress | None = None) -> None:
     """Write a map as any of the formats, in one step: the old file is replaced by a whole one.
 
-    Raises OSError if it can't be written, TypeError if the format has no such numbers, ImportError if pyarrow is needed
-    and not installed.
+    Raises OSError if it can't be written, TypeError if the format has no such numbers, OverflowError if they are times
+    that it can't count that far, ImportError if pyarrow is needed and not installed.
     """
     kind = format_of(path)
     if kind == "image":
@@ -156,23 +167,29 @@ def write(m: IntArrayMap[Any], path: str, progress: Progress | None = None) -> N
     if kind != "npz":
         _arrow()
     keys, rows = m.to_arrays()
-    with replacing(path) as descriptor, os.fdopen(descriptor, "wb", closefd=False) as file:
-        if kind == "npz":
-            np.savez(file, keys=keys, rows=rows)
-            if progress is not None:
-                progress(len(keys), len(keys))
-        else:
-            _write_arrow(file, kind, keys, rows, progress)
+
+    def write_columns(descriptor: int) -> None:
+        with open(descriptor, "wb", closefd=False) as file:
+            if kind == "npz":
+                np.savez(file, keys=keys, rows=rows)
+                if progress is not None:
+                    progress(len(keys), len(keys))
+            else:
+                _write_arrow(file, kind, keys, rows, progress)
+
+    replace(path, write_columns)
 
 
 def _write_arrow(file: Any, kind: str, keys: Any, rows: Any, progress: Progress | None) -> None:
     pa = _arrow()
     items = math.prod(rows.shape[1:])
+    about = {b"intarraymap": json.dumps({"row_shape": rows.shape[1:], "dtype": rows.dtype.str}).encode()}
+    if rows.dtype.kind in "mM":  # Arrow has four units, without multiples
+        rows = coerce.cast(rows, arrow.form_of(rows.dtype).converted or rows.dtype, False, "rows", 1)
     try:
         item_type = pa.from_numpy_dtype(rows.dtype)
     except (pa.ArrowNotImplementedError, NotImplementedError):
         raise TypeError(f"{kind} has no numbers like {rows.dtype}; npz has") from None
-    about = {b"intarraymap": json.dumps({"row_shape": rows.shape[1:], "dtype": rows.dtype.str}).encode()}
     schema = pa.schema([("key", pa.int64()), ("row", pa.list_(item_type, items))], metadata=about)
     writer = _parquet().ParquetWriter(file, schema) if kind == "parquet" else pa.ipc.new_file(file, schema)
     with writer:

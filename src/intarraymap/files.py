@@ -1,20 +1,16 @@
 """Maps in files: save, load, open.
 
-Here are paths, atomicity and who waits for whom; the bytes are the core's (image.h; docs/format.md draws them), mapping
-and writing are _image.pyx's.
-
-A save writes a temporary file beside its target, tells the system to put it on the disk, and renames it: at every
-moment there is the old file or the new one, whole.
+Here is who waits for whom; the bytes are the core's (image.h; docs/format.md draws them), mapping and writing are
+_image.pyx's, atomicity is paths.py's.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import stat
-import threading
+from _thread import LockType, allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
@@ -22,18 +18,19 @@ import numpy as np
 from intarraymap import coerce
 from intarraymap._batch import Batch
 from intarraymap._image import Ticket, open_image, read_info, write_image
+from intarraymap.paths import Path, read_regular, replace
 
-__all__ = ["Files", "file_info", "replacing"]
+__all__ = ["Files", "file_info"]
 
 D = TypeVar("D", bound=np.generic)
-Path: TypeAlias = str | os.PathLike[str]
+R = TypeVar("R")
 
 if TYPE_CHECKING:
     _Progress: TypeAlias = Callable[[int, int], object]
 
 #: A map at least this large is written in a thread of its own, so that Ctrl-C and `progress` need not wait for it.
 LARGE_BYTES = 16 << 20
-#: Seconds between two calls of `progress`.
+#: Seconds between two calls of `progress`, and at most until it is seen that the thread is over.
 PROGRESS_SECONDS = 0.1
 
 
@@ -68,11 +65,13 @@ class Files(Batch[D]):
         Notes
         -----
         O(n). Written to a temporary file beside the target, put on the disk, then renamed: a crash at any moment leaves
-        the old file or the new one, whole, and perhaps a temporary one, ``.NAME.….tmp``. Readers go on meanwhile;
-        writers wait until the bytes are written. Rows lie in the file in row order, without holes. Under
-        ``index="auto"`` the index is chosen anew: where that makes a hash map direct, keys come in ascending order
-        within a page. The hash seed of the map is not written: the file has an index with a seed of its own. Releases
-        the GIL.
+        the old file or the new one, whole, and perhaps a temporary one, ``.NAME.….tmp``. The folder is synced then (not
+        if it can't be read: a crash soon after may bring the old file back). Ctrl-C: nothing or the whole file.
+
+        Readers go on meanwhile; writers wait until the bytes are written. Rows lie in the file in row order, without
+        holes. Under ``index="auto"`` the index is chosen anew: where that makes a hash map direct, keys come in
+        ascending order within a page. The hash seed of the map is not written: the file has an index with a seed of its
+        own. Releases the GIL.
 
         Examples
         --------
@@ -87,12 +86,14 @@ class Files(Batch[D]):
             raise TypeError(f"progress must be callable, not {type(progress).__name__}")
         row_bytes = self.dtype.itemsize * math.prod(self.row_shape)
         in_thread = progress is not None or self._stats()["count"] * (row_bytes + 32) >= LARGE_BYTES
-        with replacing(path) as descriptor:
-            ticket = Ticket()
+
+        def write(descriptor: int) -> None:
             if in_thread:
-                _write_in_thread(self, descriptor, ticket, progress)
+                _write_in_thread(self, descriptor, Ticket(), progress)
             else:
-                write_image(self, descriptor, coerce.fresh_seed(), ticket)
+                write_image(self, descriptor, coerce.fresh_seed(), Ticket())
+
+        replace(path, write)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -202,169 +203,100 @@ class Files(Batch[D]):
 
 def file_info(path: Path) -> dict[str, int]:
     """Version and bytes by section, as the header of an image says them. Raises as `IntArrayMap.open` does."""
-    descriptor, byte_count = _open_regular(path)
-    try:
-        return read_info(descriptor, byte_count)
-    except ValueError as error:
-        raise _not_an_image(path, error) from None
-    finally:
-        os.close(descriptor)
+    return _read_image(path, read_info)
 
 
 # ---- Reading --------------------------------------------------------------------------------------------------------
 
 
 def _open_into(new: Batch[Any], path: Path, *, blocks: bool, whole: bool, writable: bool, copied: bool) -> None:
-    descriptor, byte_count = _open_regular(path)
-    try:
+    def read(descriptor: int, byte_count: int) -> None:
         open_image(new, descriptor, byte_count, coerce.fresh_seed(), blocks, whole, writable, copied)
-    except ValueError as error:
-        raise _not_an_image(path, error) from None
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
-    finally:
-        os.close(descriptor)
+
+    _read_image(path, read)
 
 
-def _not_an_image(path: Path, error: ValueError) -> ValueError:
-    return ValueError(f"{os.fspath(path)!r} is not the whole image of an IntArrayMap: {error}")
+def _read_image(path: Path, read: Callable[[int, int], R]) -> R:
+    """What `read` makes of the file; its errors name the file."""
 
+    def read_named(descriptor: int, byte_count: int) -> R:
+        try:
+            if byte_count == 0:
+                raise ValueError("it is empty")
+            return read(descriptor, byte_count)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r} is not the whole image of an IntArrayMap: {error}") from None
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
 
-def _open_regular(path: Path) -> tuple[int, int]:
-    """A descriptor and the file's size. A fifo is not waited for."""
-    text = _text(path)
-    descriptor = os.open(text, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        _refuse_irregular(status, text)
-        if status.st_size == 0:
-            raise ValueError(f"{text!r} is not the whole image of an IntArrayMap: it is empty")
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor, status.st_size
-
-
-def _text(path: Path) -> str:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must be a string or path-like, not {type(path).__name__}")
-    text = os.fspath(path)
-    if not isinstance(text, str):
-        raise TypeError(f"path must be a string or path-like, not {type(text).__name__}")
-    return text
-
-
-def _refuse_irregular(status: os.stat_result, text: str) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(21, os.strerror(21), text)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(22, "not a regular file", text)
+    return read_regular(path, read_named)
 
 
 # ---- Writing --------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[int]:
-    """A descriptor to write to; at the end of the block what was written is at `path`, whole and on the disk.
-
-    If the block raises, or anything else fails, what was at `path` is as before and nothing is left beside it.
-    """
-    target = os.path.realpath(_text(path))
-    mode = _mode_of(target)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = -1
-    while descriptor < 0:
-        temporary = _name_beside(target)
-        try:
-            descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
-        except FileExistsError:
-            continue
-    try:
-        try:
-            if mode is not None:
-                os.fchmod(descriptor, mode)
-            yield descriptor
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(os.path.dirname(target))
-
-
-def _mode_of(target: str) -> int | None:
-    """The permissions of the file that is to be replaced; None if there is none."""
-    try:
-        status = os.stat(target)
-    except FileNotFoundError:
-        return None
-    _refuse_irregular(status, target)
-    if not os.access(target, os.W_OK):
-        raise PermissionError(13, os.strerror(13), target)
-    return stat.S_IMODE(status.st_mode) & 0o777
-
-
-def _name_beside(target: str) -> bytes:
-    """A new name in the folder of the target; as bytes, for which removing the file needs no memory."""
-    folder, name = os.path.split(target)
-    return os.fsencode(os.path.join(folder, f".{name[:200]}.{coerce.fresh_seed():016x}.tmp"))
-
-
 def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progress: _Progress | None) -> None:
-    """Whoever calls `progress`, or is interrupted, holds no lock: the thread that holds it runs no Python meanwhile."""
-    failures: list[BaseException] = []
-    is_over = threading.Event()
+    """Whoever calls `progress`, or is interrupted, holds no lock: the thread that holds it runs no Python meanwhile.
 
-    def write() -> None:
+    A signal handler may raise at any moment here, but never in the thread. threading.Thread is not up to that: once its
+    start() is interrupted nobody knows whether it runs, and its own locks may stay locked. What is noted by the same
+    call that does it (paths.py) is known: `started` is empty, or there is a thread that will say when it is over.
+    """
+    outcome: list[Any] = [None]  # of the thread: True, or what it raised; None until it is over
+    bells: list[LockType] = []  # one, rung (released) by the thread when it is over
+    sources = [source]
+    copies: list[int] = []  # of the descriptor: the thread's own, in case somebody else closes the other
+    started: list[int] = []
+    seed = coerce.fresh_seed()
+
+    def write() -> Iterator[None]:
         try:
-            write_image(source, descriptor, coerce.fresh_seed(), ticket)
+            try:
+                is_whole = write_image(sources.pop(), copies[0], seed, ticket)  # when it is over it holds no map
+            finally:
+                os.close(copies[0])
+            outcome[0] = is_whole
         except BaseException as error:  # raised below, in the thread that called
-            failures.append(error)
-        finally:
-            is_over.set()
+            outcome[0] = error
+        bells[0].release()
+        return
+        yield  # never: but a generator has its frame before the thread begins, which might find no memory for one
 
-    thread = threading.Thread(target=write, name="intarraymap save")
     try:
-        thread.start()
-    except RuntimeError:  # no more threads, or the interpreter is going
-        write()
-    else:
-        try:
-            while not is_over.wait(PROGRESS_SECONDS):
-                if progress is not None and ticket.progress()[1] != 0:
-                    progress(*ticket.progress())
-        except BaseException:
-            ticket.cancel()
+        bells.extend(starmap(allocate_lock, ((),)))
+    except RuntimeError:  # so it says that there is no memory
+        if bells:
             raise
-        finally:
-            _join(thread)
-    if failures:
-        raise failures[0]
+        raise MemoryError("no memory for a lock") from None
+    bell = bells[0]
+    bell.acquire()
+    run: Callable[..., Any] = next
+    try:
+        copies.extend(map(os.dup, (descriptor,)))
+        begin = map(start_new_thread, (run,), ((write(), None),))
+        try:
+            started.extend(begin)
+        except RuntimeError:  # no more threads, or the interpreter is going
+            if started:  # neither: a signal handler raised it
+                raise
+            outcome[0] = write_image(source, descriptor, seed, ticket)
+        while outcome[0] is None:
+            is_over = bell.acquire(timeout=PROGRESS_SECONDS)
+            if progress is not None and not is_over and ticket.progress()[1] != 0:
+                progress(*ticket.progress())
+    finally:
+        interrupts: list[BaseException] = []
+        while started and outcome[0] is None:  # however often Ctrl-C is pressed
+            try:
+                ticket.cancel()
+                bell.acquire(timeout=PROGRESS_SECONDS)
+            except BaseException as error:
+                interrupts.append(error)
+        if copies and not started:
+            os.close(copies[0])
+        if interrupts:
+            raise interrupts.pop()
+    if outcome[0] is not True:
+        raise outcome.pop()
     if progress is not None:
         progress(*ticket.progress())
-
-
-def _join(thread: threading.Thread) -> None:
-    """However often Ctrl-C is pressed: the descriptor may not be closed while the thread writes to it."""
-    interrupted: BaseException | None = None
-    while thread.is_alive():
-        try:
-            thread.join()
-        except BaseException as error:
-            interrupted = error
-    if interrupted is not None:
-        raise interrupted
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (22, 95):  # EINVAL, ENOTSUP: the file system does not sync folders
-            raise
-    finally:
-        os.close(descriptor)

@@ -56,6 +56,7 @@ PYTHON_FLOORS = {
     "_result": 4.2,
     "stats": 4.5,
     "coerce": 4.5,
+    "paths": 4.6,
     "_owner": 5.0,
     "_batch": 5.1,
     "_arrow": 5.1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -127,6 +128,37 @@ def test_convert_there_and_back(suffix, dtype, tmp_path, run, capsys):
     assert sorted(os.listdir(tmp_path)) == sorted({"a.iam", second.name, "c.iam"})
 
 
+@pytest.mark.parametrize("name", ["b.parquet", "b.feather"])
+@pytest.mark.parametrize("dtype", ["M8[7s]", "M8[10ms]", "M8[25ns]", "m8[3us]", "M8[2D]", "M8[h]", "m8[W]", "M8[M]"])
+def test_convert_changed_times_of_several_units(dtype, name, tmp_path, run):
+    """Arrow has no multiples: 100 × 7 s were written as 100 s, and read as 14 × 7 s."""
+    pytest.importorskip("pyarrow")
+    m = IntArrayMap.from_arrays([1, 2], np.array([[100, -3], [0, 0]]).view(dtype))
+    m[2][1] = "NaT"
+    m.save(tmp_path / "a.iam")
+    assert run("convert", tmp_path / "a.iam", tmp_path / name)[0] == 0
+    back = convert.read(str(tmp_path / name))
+    assert back.dtype == m.dtype and list(back) == list(m)
+    assert back.to_arrays()[1].tobytes() == m.to_arrays()[1].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["M8[ps]", "m8[7as]", "m8[M]"])
+def test_convert_refuses_times_that_arrow_has_not(dtype, tmp_path, run):
+    pytest.importorskip("pyarrow")
+    IntArrayMap.from_arrays([1], np.array([[100]]).view(dtype)).save(tmp_path / "a.iam")
+    for name in ("b.parquet", "b.feather"):
+        code, _, err = run("convert", tmp_path / "a.iam", tmp_path / name)
+        assert code == 1 and np.dtype(dtype).name in err and not (tmp_path / name).exists()
+    assert run("convert", tmp_path / "a.iam", tmp_path / "b.npz")[0] == 0
+
+
+def test_convert_refuses_times_that_arrow_cannot_count(tmp_path, run):
+    pytest.importorskip("pyarrow")
+    IntArrayMap.from_arrays([1], np.array([[2**62]]).view("M8[7s]")).save(tmp_path / "a.iam")
+    code, _, err = run("convert", tmp_path / "a.iam", tmp_path / "b.parquet")
+    assert code == 1 and "does not fit" in err and not (tmp_path / "b.parquet").exists()
+
+
 def test_convert_an_empty_map_and_several_pieces(tmp_path, run, monkeypatch):
     pytest.importorskip("pyarrow")
     monkeypatch.setattr(convert, "PIECE_ROWS", 100)
@@ -200,6 +232,71 @@ def test_convert_refuses(tmp_path, run, path):
         assert not (tmp_path / "out.iam").exists()
     for target in ("out", "out.txt", "no/folder.npz"):
         assert run("convert", path, tmp_path / target)[0] == 1
+
+
+NOTES_AND_ROWS = {
+    "a number too large": ({"dtype": "|i1"}, [[300]], "int64", OverflowError, "rows[1], item 0: 300"),
+    "a negative one": ({"dtype": "<u8"}, [[-1]], "int64", OverflowError, "rows[1], item 0: -1"),
+    "floats": ({"dtype": "<i8"}, [[1.5]], "float64", TypeError, "float64"),
+    "numbers as times": ({"dtype": "<M8[s]"}, [[1]], "int64", TypeError, "int64"),
+    "half a dtype": ({"dtype": "i4,("}, [[1]], "int64", TypeError, "dtype"),
+    "no dtype": ({"dtype": "what"}, [[1]], "int64", TypeError, "what"),
+    "a dtype of objects": ({"dtype": "O"}, [[1]], "int64", TypeError, "object"),
+    "no shape": ({"row_shape": 1.5}, [[1]], "int64", TypeError, "row_shape"),
+    "words as the shape": ({"row_shape": ["a"]}, [[1]], "int64", TypeError, "row_shape"),
+    "a huge shape": ({"row_shape": [2**40]}, [[1]], "int64", OverflowError, "too large"),
+}
+
+
+@pytest.mark.parametrize("case", list(NOTES_AND_ROWS))
+def test_convert_wrapped_numbers_at_the_word_of_the_metadata(case, tmp_path, run):
+    """What a file notes of its rows may be a lie: 300 was read as the int8 44, and half a dtype raised SyntaxError."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    noted, rows, item, error, words = NOTES_AND_ROWS[case]
+    notes = {b"intarraymap": json.dumps({"row_shape": [1], **noted}).encode()}
+    table = pa.table({"key": [4, 5], "row": pa.array([[0], *rows], pa.list_(pa.type_for_alias(item), 1))})
+    parquet.write_table(table.replace_schema_metadata(notes), tmp_path / "a.parquet")
+    with pytest.raises(error, match=re.escape(words)):
+        convert.read(str(tmp_path / "a.parquet"))
+    assert run("convert", tmp_path / "a.parquet", tmp_path / "out.iam")[0] == 1
+
+
+@pytest.mark.parametrize("notes", [b"{", b"\xff", b"[" * 100_000, b'{"row_shape": ' + b"[" * 100_000])
+def test_convert_of_metadata_that_is_no_json(notes, tmp_path):
+    """Deeply nested, it raised RecursionError."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather
+
+    table = pa.table({"key": [1], "row": pa.array([[1]], pa.list_(pa.int8(), 1))})
+    feather.write_feather(
+        table.replace_schema_metadata({b"intarraymap": notes}), tmp_path / "a.feather", "uncompressed"
+    )
+    with pytest.raises(ValueError, match="metadata"):
+        convert.read(str(tmp_path / "a.feather"))
+
+
+def test_convert_of_items_that_are_no_numbers(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather
+
+    items = {
+        "bytes": pa.array([b"a"]),
+        "lists": pa.array([[1]], pa.list_(pa.int8())),
+        "structs": pa.array([{"a": 1}]),
+        "nulls": pa.nulls(1),
+        "decimals": pa.array([1], pa.decimal128(5)),
+        "times of day": pa.array([1], pa.time64("us")),
+        "intervals": pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+        "a dictionary": pa.array(["a"]).dictionary_encode(),
+        "numbers in a dictionary": pa.array([1]).dictionary_encode(),
+    }
+    for name, flat in items.items():
+        table = pa.table({"key": [1], "row": pa.FixedSizeListArray.from_arrays(flat, 1)})
+        feather.write_feather(table, str(tmp_path / name) + ".feather", "uncompressed")
+        with pytest.raises((TypeError, ValueError)):
+            convert.read(str(tmp_path / name) + ".feather")
 
 
 def test_without_pyarrow(path, tmp_path, run, monkeypatch):

@@ -7,6 +7,7 @@ import stat
 
 import numpy as np
 import pytest
+from interrupts import interrupt_everywhere
 from model import DTYPES, assert_same, build_map, copy_of
 
 from intarraymap import IntArrayMap
@@ -51,6 +52,70 @@ def test_an_old_file_stays_whole(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["folder", "m.npz"]
     with pytest.raises(OSError):
         IntArrayMap.from_npz(tmp_path / "none.npz")
+
+
+def test_to_npz_changed_the_umask(tmp_path, monkeypatch):
+    """For a moment, in which other threads made files that nobody else could read."""
+
+    def refuse(mask):
+        raise AssertionError("the umask is the whole process's")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    IntArrayMap(2).to_npz(tmp_path / "m.npz")
+    assert len(IntArrayMap.from_npz(tmp_path / "m.npz")) == 0
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_to_npz_lost_permissions_and_links(tmp_path, compress):
+    m = IntArrayMap.fromkeys([1, 2], [1.0])
+    target, link = tmp_path / "m.npz", tmp_path / "link.npz"
+    IntArrayMap(1).to_npz(target)
+    target.chmod(0o640)
+    link.symlink_to(target)
+    m.to_npz(link, compress=compress)
+    assert link.is_symlink() and stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert IntArrayMap.from_npz(target) == m
+    target.chmod(0o440)
+    if os.geteuid() != 0:
+        with pytest.raises(PermissionError):
+            m.to_npz(target)
+
+
+def test_to_npz_was_not_on_the_disk(tmp_path, monkeypatch):
+    """Neither what was written nor its new name had been synced."""
+    synced = []
+    sync = os.fsync
+
+    def note(descriptor):
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    IntArrayMap(2).to_npz(tmp_path / "m.npz")
+    assert synced == [False, True]
+
+
+def test_to_npz_refused_names_of_many_bytes(tmp_path):
+    m = IntArrayMap.fromkeys([1, 2], [1.0])
+    for name in ("a" * 255, "a" * 246, "中" * 85):
+        m.to_npz(tmp_path / name)
+        assert os.listdir(tmp_path) == [name]
+        assert IntArrayMap.from_npz(tmp_path / name) == m
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="NEEDS /proc")
+def test_an_interrupted_to_npz_left_its_temporary_file(tmp_path):
+    old, new = IntArrayMap.fromkeys([1], [1.0]), IntArrayMap.fromkeys([1, 2], [1.0])
+    old.to_npz(tmp_path / "m.npz")
+    before = len(os.listdir("/proc/self/fd"))
+    points = 0
+    for points in interrupt_everywhere(lambda: new.to_npz(tmp_path / "m.npz"), KeyboardInterrupt):
+        assert len(os.listdir("/proc/self/fd")) == before, f"point {points}"
+        assert os.listdir(tmp_path) == ["m.npz"], f"point {points}"
+        assert IntArrayMap.from_npz(tmp_path / "m.npz") in (old, new), f"point {points}"
+        old.to_npz(tmp_path / "m.npz")
+    assert points > 5
 
 
 def test_never_unpickles(tmp_path):
