@@ -99,7 +99,7 @@ def build(site: Path = SITE) -> None:
 
 def expect_poison() -> None:
     """Red if reading a freed row goes unnoticed: then the suite would prove nothing."""
-    words = [BIN / "python", "-c", STALE]
+    words: list[str | Path] = [BIN / "python", "-c", STALE]
     environ = {**os.environ, **environment(), "ASAN_OPTIONS": joined({**ASAN_OPTIONS, "abort_on_error": 0})}
     done = subprocess.run(words, cwd=BUILD, env=environ, capture_output=True, text=True, check=False)
     reports = list(SAID.glob("*"))
