@@ -234,6 +234,25 @@ static void slide(size_t row_bytes, int64_t start, int64_t direction, int64_t wi
     room_end(&r);
 }
 
+/* A first batch whose pages span 64 a key and 64 more may pay, and one more does not; looking at them takes a bit a
+ * page. */
+static void test_a_batch_is_judged_by_its_span(void)
+{
+    enum { KEYS = 10, SPAN_MOST = KEYS * 64 + 64 };
+    for (int64_t span = SPAN_MOST; span <= SPAN_MOST + 1; span++) {
+        room r;
+        room_begin(&r, 64, IAM_INDEX_AUTO, true);
+        atomic_store(&r.state.block_most, 200000);
+        int64_t keys[KEYS];
+        for (int64_t i = 0; i < KEYS; i++)
+            keys[i] = i * (span - 1) / (KEYS - 1) * (1 << r.map->direct.page_log2);
+        EXPECT(iam_map_update_many(r.map, keys, KEYS, r.row, 0, IAM_SET) == IAM_OK);
+        EXPECT(r.map->state == (span == SPAN_MOST ? MAP_DIRECT : MAP_HASH) && iam_map_count(r.map) == KEYS);
+        EXPECT(r.map->state == MAP_HASH || r.map->direct.page_span == (uint64_t)span);
+        room_end(&r);
+    }
+}
+
 static void test_sliding_windows(void)
 {
     slide(8192, -35000, 1, 20, 70000, true); /* a row a page: 70,000 pages, across zero */
@@ -588,6 +607,7 @@ int main(void)
     RUN(test_holes);
     RUN(test_page_sizes);
     RUN(test_linear_ends_when_a_page_comes_out_of_line);
+    RUN(test_a_batch_is_judged_by_its_span);
     RUN(test_sliding_windows);
     RUN(test_window_sliding_by_batches);
     RUN(test_jumping_leaves_no_directory_behind);

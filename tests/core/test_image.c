@@ -195,6 +195,59 @@ static void test_large_rows(void)
     }
 }
 
+/* A file that is too short says so, if what is there of it begins like one of ours. */
+static void test_a_short_file_says_how_short(void)
+{
+    iam_map *map = nth_map(2);
+    image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
+    for (uint64_t count = 1; count < IMAGE_HEADER_BYTES; count = count * 2 + 1) {
+        char reason[256] = "", expected[256];
+        iam_about about;
+        iam_map *other = NULL;
+        iam_mapping mapping = image_copy(image.bytes, count);
+        snprintf(expected, sizeof expected, "it ends within the header, after %llu bytes", (unsigned long long)count);
+        EXPECT(iam_image_open(&mapping, 1, &other, &about, reason, sizeof reason) == IAM_DAMAGED);
+        EXPECT(strcmp(reason, expected) == 0);
+        *(char *)mapping.bytes ^= 1;
+        EXPECT(iam_image_open(&mapping, 1, &other, &about, reason, sizeof reason) == IAM_DAMAGED);
+        EXPECT(strstr(reason, "does not begin like") != NULL);
+        free(mapping.bytes);
+    }
+    free(image.bytes);
+    iam_map_destroy(map);
+}
+
+/* A row of a gigabyte, which is the most: of a map that has none yet. */
+static void test_the_largest_row(void)
+{
+    iam_map *map = new_map(IAM_INDEX_AUTO, (1 << 30) / sizeof(double), IAM_FLOAT64);
+    image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
+    iam_map *other = opened(image);
+    EXPECT(other->row_bytes == 1 << 30 && iam_map_count(other) == 0);
+    iam_map_destroy(other);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
+/* The header says whether pages stand in line; then their directory is not read. */
+static void test_pages_in_line(void)
+{
+    for (int gap = 0; gap < 2; gap++) {
+        iam_map *map = filled(IAM_INDEX_AUTO, 2000, false);
+        if (gap)
+            put(map, 100000, 1);
+        EXPECT(map->state == MAP_DIRECT);
+        image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
+        EXPECT(((const image_header *)(const void *)image.bytes)->linear == !gap);
+        iam_map *other = opened(image);
+        EXPECT(other->direct.linear == !gap);
+        expect_same(map, other);
+        iam_map_destroy(other);
+        iam_map_destroy(map);
+        free(image.bytes);
+    }
+}
+
 static void test_views_keep_the_mapping(void)
 {
     iam_map *map = nth_map(2);
@@ -962,6 +1015,9 @@ int main(void)
     RUN(test_index_is_chosen_anew);
     RUN(test_seed_is_not_written);
     RUN(test_large_rows);
+    RUN(test_a_short_file_says_how_short);
+    RUN(test_the_largest_row);
+    RUN(test_pages_in_line);
     RUN(test_views_keep_the_mapping);
     RUN(test_written_to_after_trust);
     RUN(test_blocks_of_an_image_that_grew);

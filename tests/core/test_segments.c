@@ -1,8 +1,11 @@
 /* test_segments.c: arrays that grow and never move: blocks, the reserved range, every refusal; and the sizes and large
  * results of alloc.h beneath them. */
+#define _DEFAULT_SOURCE /* mincore */
 #include "harness.h"
 
 #include "segments.h"
+
+#include <sys/mman.h>
 
 /* An array of uint64 groups and the allocator it lives on. */
 typedef struct room {
@@ -92,6 +95,21 @@ static void test_a_range_is_as_large_as_it_must_be(void)
             EXPECT(r.array.low_count == first && r.array.range_bytes == (more <= 0 ? 3 : 4) * (size_t)HUGE_BYTES);
         room_end(&r);
     }
+}
+
+/* Spare room is committed, and its pages come when somebody writes to them. */
+static void test_what_is_only_reserved_is_not_touched(void)
+{
+    enum { ITEMS = 100000, PAGES = ITEMS * 8 / PAGE_BYTES };
+    unsigned char resident[PAGES] = {0};
+    room r;
+    room_begin(&r, 8, 1 << 20, true);
+    reserve(&r, ITEMS, SEGMENTS_EXACT);
+    EXPECT(r.array.range != NULL && r.array.low_count == 0);
+    EXPECT(mincore((void *)r.array.high, (size_t)PAGES * PAGE_BYTES, resident) == 0);
+    for (int page = 0; page < PAGES; page++)
+        EXPECT((resident[page] & 1) == 0);
+    room_end(&r);
 }
 
 static void test_blocks_are_as_large_as_all_before(void)
@@ -436,6 +454,7 @@ int main(void)
 {
     RUN(test_items_never_move);
     RUN(test_a_range_is_as_large_as_it_must_be);
+    RUN(test_what_is_only_reserved_is_not_touched);
     RUN(test_blocks_are_as_large_as_all_before);
     RUN(test_range_commits_a_little_ahead_or_exactly);
     RUN(test_touched_room);
