@@ -379,7 +379,7 @@ class TestAttributes:
     def test_nbytes_grows_and_covers_the_rows(self, make_map):
         m = make_map((8,), "float64", range(5000))
         assert type(m.nbytes) is int
-        assert m.nbytes >= 5000 * 64
+        assert m.nbytes >= 5000 * 64 or make_map.traits.borrows
         assert sys.getsizeof(m) >= m.nbytes
 
     def test_index_is_what_it_is_now(self, make_map):
@@ -561,7 +561,9 @@ class TestManyRowsAtMost:
 def test_private_options_change_no_result(option, more, index):
     keys = np.concatenate([np.arange(3000), np.array([KEY_MIN, KEY_MAX, -1])])
     rows = rows_for(len(keys), (5,), "float32")
-    m = build_map("growing", (5,), "float32", keys, rows, options={**option, **more}, index=index)
+    m = IntArrayMap((5,), "float32", index=index, _options={**option, **more})
+    for key, row in zip(keys.tolist(), rows, strict=True):
+        m[key] = row
     assert np.array_equal(m.get_many(keys), rows)
     m.add_many(keys, rows)
     assert np.array_equal(m.get_many(keys), rows + rows)
