@@ -86,9 +86,10 @@ KINDS = {
 #: Kinds that can hold exactly the rows asked for ("leaving" always comes with thousands of its own).
 EXACT_KINDS = [name for name in KINDS if name != "leaving"]
 ANY_KEY_KINDS = [name for name in EXACT_KINDS if not KINDS[name].dense_only]
-#: Rows that a map of the kind "leaving" starts with, so that it is still leaving when the test gets it.
-LEAVING_COUNT = 6000
-GROWING_COUNT = 300
+#: Keys that a map of the kind "leaving" has beside, so that it is still leaving when the test gets it.
+LEAVING_KEYS = range(-20_000, -14_000)
+#: Keys of a case whose test asks for no number of them.
+CASE_COUNT = {"growing": 300, "segments": 300}
 #: Where files are soon written and soon gone.
 MEMORY_FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
@@ -187,19 +188,20 @@ class Case:
         apply(self.model, keys, rows, op, self.map.row_shape, self.map.dtype)
 
 
-def build_case(kind: str, row_shape: Any = (3,), dtype: Any = "float64", count: int = 100, **arguments: Any) -> Case:
-    """A map with keys 0 … count − 1 at least; growing and leaving maps really are in the middle of it."""
+def build_case(
+    kind: str, row_shape: Any = (3,), dtype: Any = "float64", count: int | None = None, **arguments: Any
+) -> Case:
+    """A map with keys 0 … count − 1 (at least 100 unless the test says how many), and none else but a leaving one's."""
+    count = CASE_COUNT.get(kind, 100) if count is None else count
     if kind == "leaving":
-        return build_leaving(row_shape, dtype, **arguments)
-    if kind in ("growing", "segments"):
-        count = max(count, GROWING_COUNT)
+        return build_leaving(row_shape, dtype, count, **arguments)
     m = build_map(kind, row_shape, dtype, range(count), **arguments)
     return Case(m, copy_of(m))
 
 
-def build_leaving(row_shape: Any = (3,), dtype: Any = "float64", **arguments: Any) -> Case:
+def build_leaving(row_shape: Any = (3,), dtype: Any = "float64", count: int = 100, **arguments: Any) -> Case:
     """An auto map that was dense and has just met a key far away: it is on its way from direct to hash."""
-    m = build_map("leaving", row_shape, dtype, range(LEAVING_COUNT), **arguments)
+    m = build_map("leaving", row_shape, dtype, [*range(count), *LEAVING_KEYS], **arguments)
     assert m.index == "direct", "dense single inserts stay direct"
     m[FAR_KEY] = rows_for(1, m.row_shape, m.dtype)[0]
     assert m.stats().leaving_direct, "leaving direct takes several steps"

@@ -283,8 +283,8 @@ TABLES = [
 
 
 @pytest.mark.parametrize(("call", "error", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_type_and_message_and_map_unchanged(make_map, call, error, words):
-    judge(make_map((3,), "int16", range(10)), call, error, words)
+def test_type_and_message_and_map_unchanged(make_case, call, error, words):
+    judge(make_case((3,), "int16", 10).map, call, error, words)
 
 
 @pytest.mark.parametrize(("call", "error", "words"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES])
@@ -306,9 +306,9 @@ def judge(m, call, error, words):
     assert m._check() is None
 
 
-def test_positions_in_shaped_keys(make_map):
+def test_positions_in_shaped_keys(make_case):
     """keys[i] of a matrix: counted in C order, whatever its memory order."""
-    m = make_map(keys=range(10))
+    m = make_case(count=10).map
     keys = np.asfortranarray([[1, 2, 3], [4, 77, 5]])
     with pytest.raises(KeyError) as raised:
         m.get_many(keys)
@@ -316,8 +316,8 @@ def test_positions_in_shaped_keys(make_map):
     assert raised.value.position in (4, (1, 1))
 
 
-def test_scalar_key_error_is_as_a_dicts(make_map):
-    m = make_map(keys=[1])
+def test_scalar_key_error_is_as_a_dicts(make_case):
+    m = make_case(count=2).map
     with pytest.raises(KeyError) as raised:
         m[5]
     with pytest.raises(KeyError) as dicts:
@@ -367,8 +367,8 @@ def test_too_sparse_names_the_key_and_says_what_was_asked(kind, call):
     assert sorted(m) == list(range(10))
 
 
-def test_closed(make_map):
-    m = make_map(keys=[1])
+def test_closed(make_case):
+    m = make_case(count=2).map
     m.close()
     with pytest.raises(ValueError, match="closed"):
         m[1]
@@ -380,8 +380,8 @@ def test_bare():
 
 
 @pytest.mark.parametrize("change", ["insert", "delete"])
-def test_changed_during_iteration(make_map, change):
-    m = make_map(keys=range(10))
+def test_changed_during_iteration(make_case, change):
+    m = make_case(count=10).map
     steps = iter(m)
     next(steps)
     if change == "insert":
@@ -392,8 +392,8 @@ def test_changed_during_iteration(make_map, change):
         next(steps)
 
 
-def test_compact_says_what_is_alive(make_map):
-    m = make_map(keys=range(10))
+def test_compact_says_what_is_alive(make_case):
+    m = make_case(count=10).map
     view = m[3]
     with pytest.raises(BufferError, match="view"):
         m.compact()
