@@ -102,7 +102,7 @@ def make_any_key_map(request):
 
 @pytest.fixture(params=list(KINDS))
 def make_case(request):
-    """make_case(row_shape=(3,), dtype="float64", count=None): .map with keys 0 … count − 1 at least, .model the same."""
+    """make_case(row_shape=(3,), dtype="float64", count=None): .map with keys 0 … count − 1 (build_case), .model too."""
     yield from _factory(request.param, build_case)
 
 

@@ -10,7 +10,7 @@ import weakref
 
 import numpy as np
 import pytest
-from model import DTYPES, KEY_MAX, KEY_MIN, bits, build_map, rows_for
+from model import DTYPES, KEY_MAX, KEY_MIN, bits, rows_for
 
 from intarraymap import IntArrayMap
 
