@@ -244,7 +244,7 @@ class TestOut:
     @pytest.mark.parametrize("dtype", ["f4", "i8", ">f8", "c16", "O", "V8"])
     def test_wrong_dtype(self, make_case, dtype):
         case = make_case((3,))
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises(TypeError, match="out must be of float64"):
             case.map.get_many([5, 6], out=np.empty((2, 3), dtype))
         case.check()
 
@@ -1027,7 +1027,7 @@ class TestStats:
 
     def test_cannot_be_set(self, make_map):
         stats = make_map().stats()
-        with pytest.raises((AttributeError, TypeError)):
+        with pytest.raises(AttributeError, match="count"):
             stats.count = 5
 
     def test_load_stays_below_its_limit(self):

@@ -148,7 +148,7 @@ class TestCapacity:
 
     @pytest.mark.parametrize("index", ["auto", "hash", "direct"])
     def test_more_than_there_is(self, index):
-        with pytest.raises((MemoryError, OverflowError)):
+        with pytest.raises(MemoryError, match="^creating a map: out of memory$"):
             IntArrayMap(2**27, capacity=2**32 - 2, index=index)
 
     @pytest.mark.parametrize("index", ["auto", "hash", "direct"])
@@ -180,7 +180,7 @@ class TestIndexArgument:
 
     @pytest.mark.parametrize("given", [None, 1, b"hash", ["hash"]])
     def test_not_a_string(self, given):
-        with pytest.raises((ValueError, TypeError)):
+        with pytest.raises(ValueError, match=f"index must be .*{type(given).__name__}"):
             IntArrayMap(3, index=given)
 
 
@@ -537,9 +537,9 @@ class TestInitAgain:
     def test_after_close(self):
         m = IntArrayMap(1)
         m.close()
-        with pytest.raises((RuntimeError, ValueError)):
+        with pytest.raises(RuntimeError, match="__init__ works only once"):
             m.__init__(1)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="closed"):
             len(m)
 
 
