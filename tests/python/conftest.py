@@ -1,9 +1,9 @@
 """Factories, Hypothesis profiles, and a bound on the time of every test.
 
 `make_map` and `make_case` are parametrised: every test that takes one of them sees every kind of map (model.KINDS):
-hash, direct, auto, in the middle of growth, on segments instead of reserved address space, all keys in few buckets,
-and (make_case only, since it brings rows of its own) on the way from direct to hash. Each map made is validated when
-the test is over.
+hash, direct, auto, in the middle of growth, on segments instead of reserved address space, out of a mapped file, all
+keys in few buckets or in one chain, and (make_case only, since it brings rows of its own) on the way from direct to
+hash. Each map made is validated when the test is over.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def make_any_key_map(request):
 
 @pytest.fixture(params=list(KINDS))
 def make_case(request):
-    """make_case(row_shape=(3,), dtype="float64", count=100): .map with keys 0 … count − 1 at least, .model the same."""
+    """make_case(row_shape=(3,), dtype="float64", count=None): .map with keys 0 … count − 1 (build_case), .model too."""
     yield from _factory(request.param, build_case)
 
 

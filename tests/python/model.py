@@ -6,9 +6,11 @@ Nothing here knows how the package works inside; it restates the promise in the 
 from __future__ import annotations
 
 import gc
+import os
 import random
 import re
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from intarraymap import IntArrayMap
 
 KEY_MIN, KEY_MAX = -(2**63), 2**63 - 1
 FAR_KEY = 2**40
+FAR_AWAY = -(2**50) - 1  # a key that no test uses, and those below it
 #: What §7 allows a call to raise, whatever the input (plus whatever the caller's own objects raise).
 DOCUMENTED_ERRORS = (TypeError, ValueError, OverflowError, KeyError, MemoryError, RuntimeError, BufferError)
 
@@ -59,6 +62,8 @@ class Kind:
     options: dict[str, Any] = field(default_factory=dict)
     one_by_one: bool = False
     dense_only: bool = False  # refuses keys that lie far apart
+    few_chains: bool = False  # a lookup reads a great part of all keys: thousands of them are enough
+    borrows: bool = False  # its first rows are a file's pages: not in nbytes, and without creation options
 
 
 KINDS = {
@@ -70,16 +75,23 @@ KINDS = {
         Kind("growing", "hash", one_by_one=True),
         Kind("segments", "hash", {"reserve": False}, one_by_one=True),
         Kind("direct-segments", "direct", {"reserve": False}, one_by_one=True, dense_only=True),
-        Kind("colliding", "hash", {"hash_and": 3}, one_by_one=True),
+        Kind("mapped", "hash", borrows=True),
+        Kind("colliding", "hash", {"hash_and": 3}, one_by_one=True, few_chains=True),
+        # Zeros but for a bit that neither bucket nor tophash looks at: with no bit at all the hash is left alone.
+        Kind("all-zero", "hash", {"hash_and": 1 << 45}, one_by_one=True, few_chains=True),
+        Kind("all-ones", "hash", {"hash_or": 2**64 - 1}, one_by_one=True, few_chains=True),
         Kind("leaving", "auto"),
     )
 }
 #: Kinds that can hold exactly the rows asked for ("leaving" always comes with thousands of its own).
 EXACT_KINDS = [name for name in KINDS if name != "leaving"]
 ANY_KEY_KINDS = [name for name in EXACT_KINDS if not KINDS[name].dense_only]
-#: Rows that a map of the kind "leaving" starts with, so that it is still leaving when the test gets it.
-LEAVING_COUNT = 6000
-GROWING_COUNT = 300
+#: Keys that a map of the kind "leaving" has beside, so that it is still leaving when the test gets it.
+LEAVING_KEYS = range(-20_000, -14_000)
+#: Keys of a case whose test asks for no number of them.
+CASE_COUNT = {"growing": 300, "segments": 300}
+#: Where files are soon written and soon gone.
+MEMORY_FOLDER = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 def plain(value: Any) -> str:
@@ -109,8 +121,9 @@ def build_map(
     options: dict[str, Any] | None = None,
     **arguments: Any,
 ) -> IntArrayMap:
-    """A map of this kind with exactly these rows."""
+    """A map of this kind with exactly these rows; a growing one is in the middle of a doubling."""
     how = KINDS[kind]
+    assert not (how.borrows and options), "a mapped file has no creation options"
     arguments.setdefault("index", how.index)
     m = cls(row_shape, dtype, _options={**how.options, **(options or {})}, **arguments)
     keys = [int(key) for key in keys]
@@ -121,7 +134,36 @@ def build_map(
             m[key] = row
     elif keys:
         m.set_many(np.array(keys, dtype=np.int64), rows)
-    return m
+    if kind == "growing":
+        grow_into_the_middle(m)
+    return mapped(m) if kind == "mapped" else m
+
+
+def grow_into_the_middle(m: IntArrayMap) -> None:
+    """On into the middle of a doubling, by keys that are gone again: what was split stays split.
+
+    The last of them goes first. So the first free row is the first to be filled, and new keys still come in the order
+    of their insertion.
+    """
+    row = rows_for(1, m.row_shape, m.dtype)[0]
+    brought = []
+    while not 0 < m.stats().evacuated < 1:
+        brought.append(FAR_AWAY - len(brought))
+        m[brought[-1]] = row
+        assert len(brought) < 100_000, "never in the middle of growth"
+    for key in reversed(brought):
+        del m[key]
+    stats = m.stats()
+    assert 0 < stats.evacuated < 1, "deleting takes no bucket back"
+    assert (stats.views, stats.rows_free) == (0, len(brought))
+
+
+def mapped(m: IntArrayMap) -> IntArrayMap:
+    """The same map out of a file, private and writable: its arrays begin in pages that are not its own."""
+    with tempfile.TemporaryDirectory(prefix="intarraymap-test-", dir=MEMORY_FOLDER) as folder:
+        path = os.path.join(folder, "map.iam")
+        m.save(path)
+        return type(m).open(path, mode="c")
 
 
 @dataclass
@@ -146,26 +188,20 @@ class Case:
         apply(self.model, keys, rows, op, self.map.row_shape, self.map.dtype)
 
 
-def build_case(kind: str, row_shape: Any = (3,), dtype: Any = "float64", count: int = 100, **arguments: Any) -> Case:
-    """A map with keys 0 … count − 1 at least; growing and leaving maps really are in the middle of it."""
+def build_case(
+    kind: str, row_shape: Any = (3,), dtype: Any = "float64", count: int | None = None, **arguments: Any
+) -> Case:
+    """A map with keys 0 … count − 1 (at least 100 unless the test says how many), and none else but a leaving one's."""
+    count = CASE_COUNT.get(kind, 100) if count is None else count
     if kind == "leaving":
-        return build_leaving(row_shape, dtype, **arguments)
-    if kind in ("growing", "segments"):
-        count = max(count, GROWING_COUNT)
-    keys = list(range(count))
-    m = build_map(kind, row_shape, dtype, keys, **arguments)
-    if kind == "growing":  # on into the middle of a doubling
-        row = rows_for(1, m.row_shape, m.dtype)[0]
-        while not 0 < m.stats().evacuated < 1:
-            m[len(keys)] = row
-            keys.append(len(keys))
-            assert len(keys) < 100_000, "never in the middle of growth"
+        return build_leaving(row_shape, dtype, count, **arguments)
+    m = build_map(kind, row_shape, dtype, range(count), **arguments)
     return Case(m, copy_of(m))
 
 
-def build_leaving(row_shape: Any = (3,), dtype: Any = "float64", **arguments: Any) -> Case:
+def build_leaving(row_shape: Any = (3,), dtype: Any = "float64", count: int = 100, **arguments: Any) -> Case:
     """An auto map that was dense and has just met a key far away: it is on its way from direct to hash."""
-    m = build_map("leaving", row_shape, dtype, range(LEAVING_COUNT), **arguments)
+    m = build_map("leaving", row_shape, dtype, [*range(count), *LEAVING_KEYS], **arguments)
     assert m.index == "direct", "dense single inserts stay direct"
     m[FAR_KEY] = rows_for(1, m.row_shape, m.dtype)[0]
     assert m.stats().leaving_direct, "leaving direct takes several steps"

@@ -1,7 +1,7 @@
 """Every public operation as a call on a map, for tests that do the same to all of them.
 
-The map has keys 0 … 99 at least and none below 0, rows of three float64 (model.build_case). A name begins with the name
-of the method; test_operations.py sees to it that none is missing.
+The map has keys 0 … 99 at least and none of -5000 … -1, rows of three float64 (model.build_case). A name begins with
+the name of the method; test_operations.py sees to it that none is missing.
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ class TestOut:
     @pytest.mark.parametrize("dtype", ["f4", "i8", ">f8", "c16", "O", "V8"])
     def test_wrong_dtype(self, make_case, dtype):
         case = make_case((3,))
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises(TypeError, match="out must be of float64"):
             case.map.get_many([5, 6], out=np.empty((2, 3), dtype))
         case.check()
 
@@ -428,8 +428,8 @@ class TestSetMany:
 
     @pytest.mark.parametrize("count", [1, 100, 5000, 50_000])
     def test_large(self, make_any_key_map, count):
-        if make_any_key_map.kind == "colliding" and count > 5000:
-            pytest.skip("too many keys for four buckets")
+        if make_any_key_map.traits.few_chains and count > 5000:
+            pytest.skip("too many keys for so few chains")
         m = make_any_key_map((2,), "int32")
         keys = random_keys(count, seed=count)
         rows = rows_for(count, (2,), "int32")
@@ -948,7 +948,7 @@ class TestCompact:
     def test_closes_holes(self, make_case):
         case = make_case((4,))
         m = case.map
-        m.set_many(np.arange(10_000, 40_000), 1.0) if make_case.kind != "colliding" else None
+        m.set_many(np.arange(10_000, 40_000), 1.0) if not make_case.traits.few_chains else None
         gone = [key for key in m if key % 10]
         m.delete_many(np.array(gone))
         before = m.nbytes
@@ -961,7 +961,7 @@ class TestCompact:
             assert stats.rows_used - stats.rows_free == len(m)
             assert stats.rows_free <= 8
             assert list(m) == order or make_case.traits.index != "hash"
-        if make_case.kind != "colliding" and make_case.traits.index != "direct":
+        if not make_case.traits.few_chains and make_case.traits.index != "direct":
             assert m.nbytes < before / 2
 
     def test_empty(self, make_map):
@@ -1018,8 +1018,8 @@ class TestStats:
         assert stats.index == case.map.index
         assert stats.bytes == case.map.nbytes
         parts = sum(getattr(stats, name) for name in STATS if name.startswith("bytes_"))
-        assert 0 < parts <= stats.bytes
-        assert stats.bytes_rows >= len(case.model) * 24
+        assert 0 <= parts <= stats.bytes
+        assert stats.bytes_rows >= len(case.model) * 24 or make_case.traits.borrows
         assert 0.0 <= stats.evacuated <= 1.0
         assert stats.rows_used >= len(case.model)
         if make_case.traits.index == "hash":
@@ -1027,7 +1027,7 @@ class TestStats:
 
     def test_cannot_be_set(self, make_map):
         stats = make_map().stats()
-        with pytest.raises((AttributeError, TypeError)):
+        with pytest.raises(AttributeError, match="count"):
             stats.count = 5
 
     def test_load_stays_below_its_limit(self):

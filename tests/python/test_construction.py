@@ -10,7 +10,7 @@ import weakref
 
 import numpy as np
 import pytest
-from model import DTYPES, KEY_MAX, KEY_MIN, bits, build_map, rows_for
+from model import DTYPES, KEY_MAX, KEY_MIN, bits, rows_for
 
 from intarraymap import IntArrayMap
 
@@ -148,7 +148,7 @@ class TestCapacity:
 
     @pytest.mark.parametrize("index", ["auto", "hash", "direct"])
     def test_more_than_there_is(self, index):
-        with pytest.raises((MemoryError, OverflowError)):
+        with pytest.raises(MemoryError, match="^creating a map: out of memory$"):
             IntArrayMap(2**27, capacity=2**32 - 2, index=index)
 
     @pytest.mark.parametrize("index", ["auto", "hash", "direct"])
@@ -180,7 +180,7 @@ class TestIndexArgument:
 
     @pytest.mark.parametrize("given", [None, 1, b"hash", ["hash"]])
     def test_not_a_string(self, given):
-        with pytest.raises((ValueError, TypeError)):
+        with pytest.raises(ValueError, match=f"index must be .*{type(given).__name__}"):
             IntArrayMap(3, index=given)
 
 
@@ -379,7 +379,7 @@ class TestAttributes:
     def test_nbytes_grows_and_covers_the_rows(self, make_map):
         m = make_map((8,), "float64", range(5000))
         assert type(m.nbytes) is int
-        assert m.nbytes >= 5000 * 64
+        assert m.nbytes >= 5000 * 64 or make_map.traits.borrows
         assert sys.getsizeof(m) >= m.nbytes
 
     def test_index_is_what_it_is_now(self, make_map):
@@ -537,9 +537,9 @@ class TestInitAgain:
     def test_after_close(self):
         m = IntArrayMap(1)
         m.close()
-        with pytest.raises((RuntimeError, ValueError)):
+        with pytest.raises(RuntimeError, match="__init__ works only once"):
             m.__init__(1)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="closed"):
             len(m)
 
 
@@ -561,7 +561,9 @@ class TestManyRowsAtMost:
 def test_private_options_change_no_result(option, more, index):
     keys = np.concatenate([np.arange(3000), np.array([KEY_MIN, KEY_MAX, -1])])
     rows = rows_for(len(keys), (5,), "float32")
-    m = build_map("growing", (5,), "float32", keys, rows, options={**option, **more}, index=index)
+    m = IntArrayMap((5,), "float32", index=index, _options={**option, **more})
+    for key, row in zip(keys.tolist(), rows, strict=True):
+        m[key] = row
     assert np.array_equal(m.get_many(keys), rows)
     m.add_many(keys, rows)
     assert np.array_equal(m.get_many(keys), rows + rows)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
+from images import Image
 from model import FAR_KEY, bits, build_map, copy_of
 
 from intarraymap import IntArrayMap
@@ -185,7 +187,7 @@ CASES = [
     ("fromkeys", lambda m: type(m).fromkeys([1, "x"], [1]), TypeError, ["str"]),
     ("reserve negative", lambda m: m.reserve(-5), ValueError, ["-5"]),
     ("reserve float", lambda m: m.reserve(1.5), TypeError, ["float"]),
-    ("reserve large", lambda m: m.reserve(2**40), OverflowError, [str(2**40)]),
+    ("reserve large", lambda m: m.reserve(2**40), OverflowError, [str(2**40), "at most 4294967294 rows"]),
     ("init row_shape list", lambda m: IntArrayMap([3]), TypeError, ["row_shape", "list"]),
     ("init row_shape zero", lambda m: IntArrayMap((3, 0)), ValueError, ["row_shape", "0"]),
     ("init row_shape empty", lambda m: IntArrayMap(()), ValueError, ["row_shape"]),
@@ -240,7 +242,12 @@ CASES = [
     ("init row_shape negative", lambda m: IntArrayMap(-3), ValueError, ["row_shape", "-3"]),
     ("init row of bytes", lambda m: IntArrayMap(2**30), OverflowError, ["row", str(2**33), str(2**30)]),
     ("init capacity float", lambda m: IntArrayMap(3, capacity=1.0), TypeError, ["capacity", "float"]),
-    ("init capacity large", lambda m: IntArrayMap(3, capacity=2**32), OverflowError, ["capacity", str(2**32)]),
+    (
+        "init capacity large",
+        lambda m: IntArrayMap(3, capacity=2**32),
+        OverflowError,
+        ["capacity", str(2**32), "4294967294"],
+    ),
     ("init index type", lambda m: IntArrayMap(3, index=5), ValueError, ["index", "int"]),
     ("init seed float", lambda m: IntArrayMap(3, seed=1.0), TypeError, ["seed", "float"]),
     ("init seed large", lambda m: IntArrayMap(3, seed=2**64), OverflowError, ["seed", "2**64"]),
@@ -283,8 +290,8 @@ TABLES = [
 
 
 @pytest.mark.parametrize(("call", "error", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_type_and_message_and_map_unchanged(make_map, call, error, words):
-    judge(make_map((3,), "int16", range(10)), call, error, words)
+def test_type_and_message_and_map_unchanged(make_case, call, error, words):
+    judge(make_case((3,), "int16", 10).map, call, error, words)
 
 
 @pytest.mark.parametrize(("call", "error", "words"), [case[1:] for case in TABLES], ids=[case[0] for case in TABLES])
@@ -306,9 +313,9 @@ def judge(m, call, error, words):
     assert m._check() is None
 
 
-def test_positions_in_shaped_keys(make_map):
+def test_positions_in_shaped_keys(make_case):
     """keys[i] of a matrix: counted in C order, whatever its memory order."""
-    m = make_map(keys=range(10))
+    m = make_case(count=10).map
     keys = np.asfortranarray([[1, 2, 3], [4, 77, 5]])
     with pytest.raises(KeyError) as raised:
         m.get_many(keys)
@@ -316,8 +323,8 @@ def test_positions_in_shaped_keys(make_map):
     assert raised.value.position in (4, (1, 1))
 
 
-def test_scalar_key_error_is_as_a_dicts(make_map):
-    m = make_map(keys=[1])
+def test_scalar_key_error_is_as_a_dicts(make_case):
+    m = make_case(count=2).map
     with pytest.raises(KeyError) as raised:
         m[5]
     with pytest.raises(KeyError) as dicts:
@@ -356,22 +363,104 @@ def test_batch_key_error_travels(make_map, call):
         lambda m: m.setdefault(FAR_KEY),
         lambda m: m.set_many([11, FAR_KEY, 12], 1.0),
         lambda m: m.update({11: 1.0, FAR_KEY: 1.0}),
+        lambda m: m.__ior__({11: 1.0, FAR_KEY: 1.0}),
+        lambda m: m.merge(IntArrayMap.fromkeys([FAR_KEY], [1.0] * 3)),
+        lambda m: m.add_at([11, FAR_KEY], 0),
+        lambda m: m.ensure_many([11, FAR_KEY]),
     ],
-    ids=["setitem", "setdefault", "set_many", "update"],
+    ids=["setitem", "setdefault", "set_many", "update", "ior", "merge", "add_at", "ensure_many"],
 )
 def test_too_sparse_names_the_key_and_says_what_was_asked(kind, call):
     m = build_map(kind, keys=range(10))
-    with pytest.raises(ValueError, match="index") as raised:
+    with pytest.raises(ValueError, match='index="direct" was asked for and the keys are too sparse for it') as raised:
         call(m)
     assert str(FAR_KEY) in str(raised.value)
     assert sorted(m) == list(range(10))
 
 
-def test_closed(make_map):
-    m = make_map(keys=[1])
+def test_too_sparse_from_the_start():
+    """The first batch is judged as a whole: the key that is named is one of its keys."""
+    with pytest.raises(ValueError, match=r'keys\[\d\] = (11|2199023255552): index="direct" was asked .* too sparse'):
+        IntArrayMap.from_arrays([11, 2**41], np.ones((2, 3)), index="direct")
+
+
+#: Calls that need memory, and what they say it was for.
+STARVED = [
+    ("setitem", lambda m: [m.__setitem__(key, 1.0) for key in range(500, 9000)], r"key \d+"),
+    ("setdefault", lambda m: [m.setdefault(key) for key in range(500, 9000)], r"key \d+|a view of key \d+"),
+    ("getitem", lambda m: m[5], "a view of key 5"),
+    ("get", lambda m: m.get(5), "a view of key 5"),
+    ("items", lambda m: list(m.items()), "a view of key 0"),
+    ("set_many", lambda m: m.set_many(np.arange(500, 9000), 1.0), "set"),
+    ("add_many", lambda m: m.add_many(np.arange(500, 9000), 1.0), "add"),
+    ("ensure_many", lambda m: m.ensure_many(np.arange(500, 9000)), "ensure_many"),
+    ("add_at", lambda m: m.add_at(np.arange(500, 9000), 0), "add_at"),
+    ("reserve", lambda m: m.reserve(100_000), "reserving 100000 rows"),
+    ("compact", lambda m: m.compact(), "compact"),
+    ("clear", lambda m: m.clear(), "clear"),
+    ("copy", lambda m: m.copy(), "copy"),
+]
+
+
+@pytest.mark.parametrize("kind", ["hash", "direct"])
+@pytest.mark.parametrize(("call", "what"), [case[1:] for case in STARVED], ids=[case[0] for case in STARVED])
+def test_out_of_memory_says_what_for(kind, call, what):
+    """The n-th request is refused; some calls find another way, so that not each of them is told."""
+    said = set()
+    for n in range(30):
+        m = build_map(kind, keys=range(100), options={"fail_after": -1})
+        m._fail_after(n)
+        try:
+            call(m)
+        except MemoryError as error:
+            said.add(str(error))
+        m._fail_after(-1)
+        assert m._check() is None
+    assert said
+    assert all(re.fullmatch(f"({what}): out of memory", each) for each in said), said
+
+
+#: Numbers of DESIGN §12, and the byte of a file that breaks each when a bit of it is flipped (docs/format.md).
+BROKEN = [
+    ("B1", "hash", "buckets", 0),  # a tophash
+    ("I1", "hash", "keys", 40),  # the key of row 5
+    ("R1", "hash", "presence", 0),
+    ("R1", "direct", "presence", 0),
+    ("D1", "direct", "pages", 0),
+]
+
+
+@pytest.mark.parametrize(("number", "kind", "part", "place"), BROKEN)
+def test_check_names_the_invariant(tmp_path, number, kind, part, place):
+    """A file that is trusted and lies, under right checksums."""
+    build_map(kind, keys=range(5000)).save(tmp_path / "map.iam")
+    image = Image(tmp_path / "map.iam")
+    image.part(part, "u1")[place] ^= 16
+    m = IntArrayMap.open(image.seal().write())
+    with pytest.raises(RuntimeError, match=f"^{number}: "):
+        m._check()
+
+
+def test_closed(make_case):
+    m = make_case(count=2).map
     m.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ValueError, match="^the map is closed$"):
         m[1]
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize(
+    "walk", [iter, reversed, lambda m: iter(m.items()), lambda m: iter(m.values()), lambda m: m.scan()]
+)
+def test_a_step_of_a_closed_map(make_case, walk, steps):
+    m = make_case(count=10).map
+    walking = walk(m)
+    for _ in range(steps):
+        next(walking)
+    m.close()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^the map is closed$"):
+            next(walking)
 
 
 def test_bare():
@@ -380,8 +469,8 @@ def test_bare():
 
 
 @pytest.mark.parametrize("change", ["insert", "delete"])
-def test_changed_during_iteration(make_map, change):
-    m = make_map(keys=range(10))
+def test_changed_during_iteration(make_case, change):
+    m = make_case(count=10).map
     steps = iter(m)
     next(steps)
     if change == "insert":
@@ -392,8 +481,8 @@ def test_changed_during_iteration(make_map, change):
         next(steps)
 
 
-def test_compact_says_what_is_alive(make_map):
-    m = make_map(keys=range(10))
+def test_compact_says_what_is_alive(make_case):
+    m = make_case(count=10).map
     view = m[3]
     with pytest.raises(BufferError, match="view"):
         m.compact()

@@ -91,7 +91,7 @@ class TestIteration:
         for _ in range(10):
             next(steps)
         m[11] = 1.0
-        with pytest.raises((RuntimeError, StopIteration)):
+        with pytest.raises(RuntimeError, match="changed during iteration"):
             next(steps)
 
     @pytest.mark.parametrize("way", WAYS)
@@ -191,15 +191,14 @@ class TestScan:
         assert len(m) == 0
 
     def test_growth_in_between(self, make_any_key_map):
-        if make_any_key_map.kind == "colliding":
-            pytest.skip("too many keys for four buckets")
         m = make_any_key_map(keys=range(200))
+        count = 10 if make_any_key_map.traits.few_chains else 100
         came = []
         for turn, (key, _) in enumerate(m.scan()):
             came.append(key)
             if turn < 100:
-                start = 1000 + turn * 100
-                m.set_many(np.arange(start, start + 100), 1.0)
+                start = 1000 + turn * count
+                m.set_many(np.arange(start, start + count), 1.0)
                 if turn == 50:
                     m[FAR_KEY] = 1.0
         assert len(came) == len(set(came))

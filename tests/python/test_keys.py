@@ -204,8 +204,8 @@ class TestKeysOfWrongType:
 
 class TestMissing:
     @pytest.mark.parametrize("key", [7, np.int32(7), np.uint64(7), Index(7)])
-    def test_key_error_carries_the_int_itself(self, make_map, key):
-        m = make_map(keys=[0, 1])
+    def test_key_error_carries_the_int_itself(self, make_case, key):
+        m = make_case(count=2).map
         for call in (lambda: m[key], lambda: m.__delitem__(key), lambda: m.pop(key)):
             with pytest.raises(KeyError) as raised:
                 call()
@@ -288,8 +288,8 @@ class TestKeyArrays:
         assert sorted(m) == [0, 2, 4]
 
     @pytest.mark.parametrize("keys", KEY_SHAPES.values(), ids=KEY_SHAPES)
-    def test_every_shape(self, make_map, keys):
-        m = make_map((2, 2), "int32", range(6))
+    def test_every_shape(self, make_case, keys):
+        m = make_case((2, 2), "int32", 6).map
         array = np.asarray(keys)
         rows = rows_for(6, (2, 2), "int32")
         got = m.get_many(keys)
@@ -355,8 +355,8 @@ class TestKeyArrays:
         ],
         ids=plain,
     )
-    def test_type_error(self, make_map, call, keys):
-        m = make_map(keys=[0, 1, 2])
+    def test_type_error(self, make_case, call, keys):
+        m = make_case(count=3).map
         before = copy_of(m)
         with pytest.raises(TypeError):
             ALL[call](m, keys)
@@ -367,7 +367,7 @@ class TestKeyArrays:
     @pytest.mark.parametrize("call", ALL)
     def test_ragged_lists(self, make_map, call):
         m = make_map(keys=[0, 1, 2])
-        with pytest.raises((ValueError, TypeError)):
+        with pytest.raises(ValueError, match="inhomogeneous"):
             ALL[call](m, [[1, 2], [0]])
         assert sorted(m) == [0, 1, 2]
 
@@ -399,8 +399,8 @@ class TestKeysBeyondInt64InBatches:
 
     @pytest.mark.parametrize("keys", BEYOND.values(), ids=BEYOND)
     @pytest.mark.parametrize("call", WRITERS)
-    def test_overflow_for_writers(self, make_map, call, keys):
-        m = make_map(keys=[1, 0])
+    def test_overflow_for_writers(self, make_case, call, keys):
+        m = make_case(count=2).map
         before = copy_of(m)
         with pytest.raises(OverflowError, match=r"keys\[1\]"):
             WRITERS[call](m, keys)
@@ -422,8 +422,8 @@ class TestKeysBeyondInt64InBatches:
 
 class TestKeysAreRead:
     @pytest.mark.parametrize("call", ALL)
-    def test_and_never_written(self, make_map, call):
-        m = make_map(keys=range(6))
+    def test_and_never_written(self, make_case, call):
+        m = make_case(count=6).map
         keys = np.array([5, 1, 1, 3])
         ALL[call](m, np.array([0]))
         if call == "pop_many":

@@ -311,6 +311,9 @@ OPERATIONS = {
     "progress": lambda m, trap: m.save(os.devnull + "x", progress=lambda done, total: trap.spring()),
     "load": lambda m, trap: type(m).load(trap.path("/nonexistent/x.iam")),
     "open": lambda m, trap: type(m).open(trap.path("/nonexistent/x.iam"), verify=trap.word("full")),
+    "to_npz": lambda m, trap: m.to_npz(trap.path("/nonexistent/x.npz"), compress=trap.truth()),
+    "from_npz": lambda m, trap: type(m).from_npz(trap.path("/nonexistent/x.npz"), index=trap.word("hash")),
+    "to_arrow": lambda m, trap: m.to_arrow(copy=trap.truth()).__arrow_c_stream__(),
     "from_arrow": lambda m, trap: type(m).from_arrow(trap.arrow()),
     "reduce": lambda m, trap: m.__reduce_ex__(trap.key(2)),
     "walk": lambda m, trap: [trap.spring() for _ in m],
@@ -427,5 +430,6 @@ def test_what_is_asked_in_vain():
         "reduce",
         "progress",
         "get_many out",
+        "to_arrow",
     }  # refused, or taken by its own text
     assert {name for name in silent - quiet if not name.endswith(" child")} == set()

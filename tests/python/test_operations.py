@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import gc
 import inspect
@@ -11,6 +12,8 @@ import types
 
 import numpy as np
 import pytest
+import test_mischief
+import test_stateful
 from model import bits, build_case, copy_of
 from operations import ENDS, OPERATIONS, READS, WRITES
 
@@ -30,14 +33,106 @@ EXTRAS = {"to_pandas", "from_pandas", "to_npz", "from_npz"}
 NEEDS_NO_MAP = {"from_arrays", "fromkeys", "from_arrow", "__init__"}
 
 
+#: Special methods that object has too, and a map in a way of its own.
+SPECIAL = {"__init__", "__repr__", "__sizeof__", "__eq__", "__reduce_ex__"}
+
+
+def public_names() -> set[str]:
+    names = {name for name in dir(IntArrayMap) if not name.startswith("_") or name.startswith("__")}
+    names.discard("__slotnames__")  # left there by copyreg once a map has been pickled
+    return (names - NOT_OPERATIONS) | SPECIAL
+
+
 def test_none_is_missing():
-    public = {name for name in dir(IntArrayMap) if not name.startswith("_") or name.startswith("__")}
-    public.discard("__slotnames__")  # left there by copyreg once a map has been pickled
     covered = {name.split()[0] for name in OPERATIONS}
-    special = {"__init__", "__repr__", "__sizeof__", "__eq__", "__reduce_ex__"}
-    assert public - NOT_OPERATIONS - EXTRAS - covered == set()
-    assert covered - public - {"_check"} == set()
-    assert special <= covered
+    assert public_names() - EXTRAS - covered == set()
+    assert covered - public_names() - {"_check"} == set()
+
+
+#: What stands for a map in the sources of the two lists below.
+MAPS = {"m", "self.m", "other", "IntArrayMap", "type(m)"}
+#: Functions that call a special method of what they are given first.
+CALLERS = {
+    "len": "__len__",
+    "list": "__iter__",
+    "reversed": "__reversed__",
+    "repr": "__repr__",
+    "sys.getsizeof": "__sizeof__",
+    "copy.copy": "__copy__",
+    "copy.deepcopy": "__deepcopy__",
+    "pickle.dumps": "__reduce_ex__",
+}
+SUBSCRIPTS = {ast.Load: "__getitem__", ast.Store: "__setitem__", ast.Del: "__delitem__"}
+
+
+def is_map(node: ast.AST) -> bool:
+    return ast.unparse(node) in MAPS
+
+
+def names_of(node: ast.AST) -> set[str]:
+    """The methods and attributes of a map that this piece of a program uses, as it stands there."""
+    match node:
+        case ast.Attribute(value=owner, attr=name) if is_map(owner):
+            return {name}
+        case ast.Subscript(value=owner, ctx=context) if is_map(owner):
+            return {SUBSCRIPTS[type(context)]}
+        case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[right]) if is_map(right):
+            return {"__contains__"}
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq()], comparators=[right]) if is_map(left) or is_map(right):
+            return {"__eq__"}
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right) if is_map(left) or is_map(right):
+            return {"__or__" if is_map(left) else "__ror__"}
+        case ast.AugAssign(target=target, op=ast.BitOr()) if is_map(target):
+            return {"__ior__"}
+        case ast.comprehension(iter=source) | ast.For(iter=source) if is_map(source):
+            return {"__iter__"}
+        case ast.withitem(context_expr=ast.Call(func=ast.Attribute(value=owner))) if is_map(owner):
+            return {"__enter__", "__exit__"}
+        case ast.Call(func=made) if is_map(made):
+            return {"__init__"}
+        case ast.Call(func=function, args=[first, *_]) if is_map(first):
+            return {CALLERS.get(ast.unparse(function), "")} - {""}
+    return set()
+
+
+def names_used(source: str) -> set[str]:
+    return {name for node in ast.walk(ast.parse(source)) for name in names_of(node)}
+
+
+#: Public names that are no rule of the state machine, and why.
+NO_RULE = {
+    "to_pandas": "pandas may not be there: test_pandas",
+    "from_pandas": "pandas may not be there: test_pandas",
+    "__arrow_c_schema__": "asked by readers of Arrow: test_arrow",
+    "__arrow_c_stream__": "asked by from_arrow, which is a rule",
+}
+ASKS_NOTHING = "takes nothing of the caller's"
+#: Public names that meet no mischief, and why.
+NO_MISCHIEF = {
+    **dict.fromkeys(
+        """
+        __copy__ __enter__ __exit__ __len__ __repr__ __sizeof__ clear close compact copy dtype index nbytes popitem
+        read_only row_shape stats to_arrays
+        """.split(),
+        ASKS_NOTHING,
+    ),
+    "__deepcopy__": "hands its memo to copy.deepcopy, for what a subclass has of its own: test_pickle_copy",
+    "__arrow_c_schema__": ASKS_NOTHING,
+    "__arrow_c_stream__": "takes a capsule: test_arrow lies in all of its fields",
+    "to_pandas": "pandas may not be there: test_pandas",
+    "from_pandas": "pandas may not be there: test_pandas",
+}
+
+
+def test_every_name_is_a_rule_of_the_state_machine():
+    used = names_used(inspect.getsource(test_stateful.Machine))
+    assert public_names() - used == NO_RULE.keys()
+
+
+def test_every_name_meets_mischief():
+    source = inspect.getsource(test_mischief)
+    used = names_used(source[source.index("\nOPERATIONS = ") : source.index("\nHELD: list")])
+    assert public_names() - used == NO_MISCHIEF.keys()
 
 
 def test_reads_change_nothing_and_nothing_is_left_alive(kind):

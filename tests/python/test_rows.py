@@ -52,13 +52,13 @@ def refused(m, put, row, *errors, match=None):
 
 class TestShape:
     @pytest.mark.parametrize("kind", ["float64", "int16", "complex64"])
-    def test_exactly_row_shape(self, make_map, put, kind):
-        m = make_map((2, 3), kind, [0, 1, 2])
+    def test_exactly_row_shape(self, make_case, put, kind):
+        m = make_case((2, 3), kind, 3).map
         fits(m, put, rows_for(3, (2, 3), kind)[2], rows_for(3, (2, 3), kind)[2])
         fits(m, put, rows_for(3, (2, 3), kind)[1].tolist(), rows_for(3, (2, 3), kind)[1])
 
-    def test_scalar_fills(self, make_map, put):
-        m = make_map((2, 3), "float64", [0, 1, 2])
+    def test_scalar_fills(self, make_case, put):
+        m = make_case((2, 3), "float64", 3).map
         for scalar in (7, 7.0, np.float32(7), np.int8(7), np.array(7.0), np.array(7)):
             m[1] = 0.0
             fits(m, put, scalar, np.full((2, 3), 7.0))
@@ -66,13 +66,13 @@ class TestShape:
     @pytest.mark.parametrize(
         "shape", [(3,), (1,), (2,), (1, 3), (2, 1), (3, 2), (6,), (2, 3, 1), (2, 4), (0,), (2, 0), (0, 3)]
     )
-    def test_no_other_broadcasting(self, make_map, put, shape):
-        m = make_map((2, 3), "float64", [0, 1, 2])
+    def test_no_other_broadcasting(self, make_case, put, shape):
+        m = make_case((2, 3), "float64", 3).map
         refused(m, put, np.ones(shape), ValueError)
         refused(m, put, np.ones(shape).tolist(), ValueError)
 
-    def test_one_item_rows(self, make_map):
-        m = make_map((1,), "float64", [1])
+    def test_one_item_rows(self, make_case):
+        m = make_case((1,), "float64", 2).map
         for row in (np.ones(1), [1.0], 1.0):
             m[1] = 0
             m[1] = row
@@ -89,8 +89,8 @@ class TestShape:
         assert 77 not in m
 
     @pytest.mark.parametrize("row", [[1.0, [2.0, 3.0]], [[1.0], [2.0, 3.0]], [[1, 2, 3], [4, 5]]])
-    def test_ragged(self, make_map, put, row):
-        refused(make_map((2, 3), "float64", [1]), put, row, ValueError, TypeError)
+    def test_ragged(self, make_case, put, row):
+        refused(make_case((2, 3), "float64", 2).map, put, row, ValueError, TypeError)
 
 
 INTEGERS = [name for name in DTYPES if np.dtype(name).kind in "iu"]
@@ -298,16 +298,16 @@ def sources(row: np.ndarray) -> dict[str, np.ndarray]:
 
 class TestSources:
     @pytest.mark.parametrize("dtype", ["float64", "int16", "complex64", "float16", "datetime64[ns]"])
-    def test_every_layout_is_read_correctly(self, make_map, put, dtype):
-        m = make_map((5,), dtype, [1])
+    def test_every_layout_is_read_correctly(self, make_case, put, dtype):
+        m = make_case((5,), dtype, 2).map
         row = rows_for(2, (5,), dtype)[1]
         for name, source in sources(row).items():
             m[1] = rows_for(1, (5,), dtype)[0]
             put(m, source)
             assert bits(m[1]) == bits(row), name
 
-    def test_fortran_order(self, make_map, put):
-        m = make_map((3, 4), "float64", [1])
+    def test_fortran_order(self, make_case, put):
+        m = make_case((3, 4), "float64", 2).map
         row = rows_for(1, (3, 4))[0]
         fits(m, put, np.asfortranarray(row), row)
         fits(m, put, row.T.copy().T, row)
@@ -329,16 +329,16 @@ class TestSources:
         model[8] = np.full(5, model[9][2])
         case.check()
 
-    def test_the_maps_own_view_while_it_grows(self, make_map):
+    def test_the_maps_own_view_while_it_grows(self, make_case):
         """The row that is read lies in the storage that grows for the row that is written."""
-        m = make_map((4,), keys=[0])
+        m = make_case((4,), count=1).map
         first = m[0].copy()
         for key in range(1, 3000):
             m[key] = m[key - 1]
         assert (m.get_many(np.arange(3000)) == first).all()
 
-    def test_copies_the_numbers_in(self, make_map, put):
-        m = make_map((3,), keys=[1])
+    def test_copies_the_numbers_in(self, make_case, put):
+        m = make_case((3,), count=2).map
         row = np.array([1.0, 2.0, 3.0])
         put(m, row)
         row[:] = 0
@@ -374,8 +374,8 @@ class TestReadModifyWrite:
             m[3] += 1
         assert len(m) == 0
 
-    def test_integer_wraps_in_the_view_as_numpy_does(self, make_map):
-        m = make_map((2,), "uint8", [1])
+    def test_integer_wraps_in_the_view_as_numpy_does(self, make_case):
+        m = make_case((2,), "uint8", 2).map
         m[1] = 255
         m[1] += np.uint8(1)
         assert m[1].tolist() == [0, 0]
@@ -432,9 +432,9 @@ class TestBitsSurvive:
 
     @pytest.mark.parametrize("source", ["strided", "reversed", "unaligned", "field", "swapped", "swapped and strided"])
     @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
-    def test_sources(self, make_map, put, dtype, source):
+    def test_sources(self, make_case, put, dtype, source):
         row = PATTERNS[dtype].view(dtype)
-        m = make_map(row.shape, dtype, [1])
+        m = make_case(row.shape, dtype, 2).map
         put(m, sources(row)[source])
         assert bits(m[1]) == bits(row)
 

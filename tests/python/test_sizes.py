@@ -5,6 +5,8 @@ In child processes with a limit on their address space, so that what should be r
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from model import copy_of
@@ -18,12 +20,12 @@ from intarraymap import IntArrayMap
 now = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (now + (600 << 20), resource.RLIM_INFINITY))
 
-def refused(call, *errors):
+def refused(call, error):
     try:
         call()
-    except errors:
+    except error:
         return
-    raise AssertionError(f"granted, instead of {errors}")
+    raise AssertionError(f"granted, instead of {error}")
 """
 
 GREAT = [2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**33, 2**61, 2**62, 2**63 - 1, 2**63, 2**64, 2**64 + 3, 10**30]
@@ -113,23 +115,28 @@ for count in (2**36, 2**40, 2**59, 2**60 - 1):
         lambda: IntArrayMap.from_arrays(keys, rows), lambda: m.set_many(keys.astype("i1", copy=False), 1.0),
         lambda: m.get_many(keys.reshape(2, -1) if count % 2 == 0 else keys),
     ):
-        refused(call, MemoryError, ValueError, OverflowError)
+        refused(call, MemoryError)
     assert [part.tobytes() for part in m.to_arrays()] == [part.tobytes() for part in before]
 for keys in (range(2**36), range(2**62), range(-2**63, 2**63), range(0, 2**63 - 1, 3), range(2**63 - 1, -2**63, -1)):
     for call in (m.get_many, m.contains_many, m.delete_many, lambda keys: m.set_many(keys, 1.0)):
-        refused(lambda: call(keys), MemoryError, OverflowError)
+        refused(lambda: call(keys), MemoryError)
 assert m.contains_many(range(5, 2**80, 2**79)).tolist() == [True, False]
 assert m.contains_many(range(-2**63, 2**63, 2**63)).tolist() == [False, True]
 small = np.arange(10)
 for wrong in (np.broadcast_to(np.array(1.0), (2**40,)), np.broadcast_to(np.array(1.0), (2**31, 2**28))):
     for call in (
         lambda: m.__setitem__(5, wrong), lambda: m.__setitem__(50, wrong), lambda: m.set_many(small, wrong),
-        lambda: m.add_at(small, 0, wrong), lambda: m.add_at(small, wrong.astype("i8", copy=False)),
         lambda: m.get_many(small, wrong), lambda: m.ensure_many(small, wrong), lambda: m.setdefault(50, wrong),
-        lambda: m.update({5: wrong}), lambda: IntArrayMap.fromkeys(small, wrong),
-        lambda: IntArrayMap.from_arrays(small, wrong), lambda: m.get_many(small, out=wrong),
+        lambda: m.update({5: wrong}), lambda: IntArrayMap.from_arrays(small, wrong),
+        lambda: m.get_many(small, out=wrong),
     ):
-        refused(call, MemoryError, ValueError, OverflowError, TypeError)
+        refused(call, ValueError)
+    for call, error in (  # or out of memory, where an array is copied before its shape is looked at
+        (lambda: m.add_at(small, 0, wrong), ValueError),
+        (lambda: m.add_at(small, wrong.astype("i8", copy=False)), ValueError),
+        (lambda: IntArrayMap.fromkeys(small, wrong), OverflowError),
+    ):
+        refused(call, (error, MemoryError))
 assert [part.tobytes() for part in m.to_arrays()] == [part.tobytes() for part in before]
 assert m._check() is None and m.stats().views == 0
 """
@@ -144,7 +151,10 @@ def test_batches_of_more_than_there_is(run_child, index, shape):
 
 @pytest.mark.parametrize("shape", [(0, 2**31), (2**31, 0), (0, 2**62), (0, 2**31, 2**31), (2**20, 0, 2**20)])
 def test_no_keys_of_enormous_shape(make_map, shape):
-    """No key at all, in an array whose axes multiply to more than 64 bits once the row's are there."""
+    """No key at all, in an array whose axes multiply to more than 64 bits: alone, or once the row's are there.
+
+    NumPy has no array of int64 for the one sort, and the answer to the other is empty.
+    """
     m = make_map((2**20, 3), "int8", keys=[1])
     before = copy_of(m)
     keys = np.broadcast_to(np.zeros((), "i1"), shape)
@@ -157,10 +167,11 @@ def test_no_keys_of_enormous_shape(make_map, shape):
         lambda: m.add_at(keys, 0),
         lambda: m.ensure_many(keys),
     ):
-        try:
+        if math.prod(length or 1 for length in shape) * 8 < 2**63:
             call()
-        except (ValueError, MemoryError, OverflowError):
-            pass
+        else:
+            with pytest.raises(ValueError, match="too big"):
+                call()
     assert copy_of(m).keys() == before.keys()
     assert m._check() is None
 

@@ -983,7 +983,8 @@ for turn in range(12):
                 m.get_many(keys[:10])
                 assert len(m) == 1_500_000
                 code = 0
-            except RuntimeError:
+            except RuntimeError as error:
+                assert "was being written by another thread when the process was forked" in str(error), error
                 try:
                     m.set_many(keys[:10], 1)
                 except RuntimeError:
