@@ -75,7 +75,7 @@ int64_t map_key(const iam_map *map, uint32_t number);
  * abort with the reason if one is broken. A map of up to CHECKED_BYTES is asked after each write; a larger one when the
  * keys written since have paid for it, so that checking stays linear. (The binding's check_written has a rule of the
  * same kind, and pays more: these figures about double the time of the C tests.) No lock is taken: the writer has it,
- * or nobody else is there. In release builds nothing is left. */
+ * or nobody else is there. A map over a file is left out. In release builds nothing is left. */
 #define WHOLE_MAP UINT64_MAX
 #ifdef INTARRAYMAP_CHECKED
 #define CHECKED_BYTES (16u << 10)
