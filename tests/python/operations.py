@@ -196,3 +196,7 @@ WRITES: dict[str, Call] = {
 OPERATIONS: dict[str, Call] = {**READS, **WRITES}
 #: Those that end a map rather than change its rows.
 ENDS = {"__exit__", "close"}
+#: Those that write to a file, all to the same.
+FILES = {"save", "load", "open", "open c"}
+#: Those that must find keys there or not there, or assert it.
+PRESENT = {"get_many missing"}
