@@ -40,6 +40,8 @@ def other_map() -> IntArrayMap[Any]:
 
 
 OTHER = other_map()
+#: What the calls below are given again and again.
+INPUTS = [NEAR, NEW, MIXED, OUTSIDE, ROW, NEW_ROWS, OUT, STRIDED_OUT, PAIRS, OTHER]
 
 
 def quietly(error: type[Exception], call: Call) -> Call:
