@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -193,19 +194,22 @@ def build_case(
 ) -> Case:
     """A map with keys 0 … count − 1 (at least 100 unless the test says how many), and none else but a leaving one's."""
     count = CASE_COUNT.get(kind, 100) if count is None else count
-    if kind == "leaving":
-        return build_leaving(row_shape, dtype, count, **arguments)
-    m = build_map(kind, row_shape, dtype, range(count), **arguments)
+    build = leaving if kind == "leaving" else partial(build_map, kind)
+    m = build(row_shape, dtype, range(count), **arguments)
     return Case(m, copy_of(m))
 
 
 def build_leaving(row_shape: Any = (3,), dtype: Any = "float64", count: int = 100, **arguments: Any) -> Case:
+    return build_case("leaving", row_shape, dtype, count, **arguments)
+
+
+def leaving(row_shape: Any, dtype: Any, keys: Any, **arguments: Any) -> IntArrayMap:
     """An auto map that was dense and has just met a key far away: it is on its way from direct to hash."""
-    m = build_map("leaving", row_shape, dtype, [*range(count), *LEAVING_KEYS], **arguments)
+    m = build_map("leaving", row_shape, dtype, [*keys, *LEAVING_KEYS], **arguments)
     assert m.index == "direct", "dense single inserts stay direct"
     m[FAR_KEY] = rows_for(1, m.row_shape, m.dtype)[0]
     assert m.stats().leaving_direct, "leaving direct takes several steps"
-    return Case(m, copy_of(m))
+    return m
 
 
 def copy_of(m: IntArrayMap) -> dict[int, np.ndarray]:

@@ -40,6 +40,8 @@ def other_map() -> IntArrayMap[Any]:
 
 
 OTHER = other_map()
+#: What the calls below are given again and again.
+INPUTS = [NEAR, NEW, MIXED, OUTSIDE, ROW, NEW_ROWS, OUT, STRIDED_OUT, PAIRS, OTHER]
 
 
 def quietly(error: type[Exception], call: Call) -> Call:
@@ -196,3 +198,7 @@ WRITES: dict[str, Call] = {
 OPERATIONS: dict[str, Call] = {**READS, **WRITES}
 #: Those that end a map rather than change its rows.
 ENDS = {"__exit__", "close"}
+#: Those that write to a file, all to the same.
+FILES = {"save", "load", "open", "open c"}
+#: Those that must find keys there or not there, or assert it.
+PRESENT = {"get_many missing"}

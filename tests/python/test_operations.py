@@ -365,28 +365,31 @@ def test_init_twice_in_every_way():
 
 LEAKS = """
 import gc, os, sys
-from model import blocks_alive, build_case
-from operations import FOLDER, OPERATIONS, ENDS
+from model import blocks_alive, build_map, leaving
+from operations import ENDS, FOLDER, INPUTS, OPERATIONS
 gc.disable()
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 TIMES = int(os.environ["TIMES"])
+IN_BETWEEN = {  # a copy of these is not in between
+    "growing": lambda: build_map("growing", keys=range(100)),
+    "leaving": lambda: leaving((3,), "float64", range(100)),
+}
 wrong = []
 for name in OPERATIONS:
-    m = build_case(KIND).map
-    for key in (-20, -21, -1000): m.pop(key, None)
+    m = build_map("hash" if KIND in IN_BETWEEN else KIND, keys=range(100))
     def turn(times):
         for _ in range(times):
-            other = m.copy()
+            other = IN_BETWEEN[KIND]() if KIND in IN_BETWEEN else m.copy()
             try:
                 OPERATIONS[name](other)
             except (KeyError, ValueError):
                 pass
         del other
         return (blocks_alive(), len(os.listdir("/proc/self/fd")), sys.getrefcount(m),
-                len(os.listdir(FOLDER)), m.stats().views)
+                len(os.listdir(FOLDER)), m.stats().views, *map(sys.getrefcount, INPUTS))
     turn(5)
     first, size = turn(3), resident()
     told = [first, turn(TIMES), turn(TIMES)]
@@ -404,10 +407,10 @@ print(len(OPERATIONS))
 """
 
 
-@pytest.mark.parametrize("kind", ["hash", "direct"])
-def test_no_operation_leaks(run_child, kind):
-    """Blocks, descriptors, references, files, resident memory: flat, for every operation."""
-    out = run_child(LEAKS.replace("KIND", repr(kind)), timeout=240, TIMES="150")
+@pytest.mark.parametrize(("kind", "times"), [("hash", 150), ("direct", 150), ("growing", 30), ("leaving", 15)])
+def test_no_operation_leaks(run_child, kind, times):
+    """Blocks, descriptors, references to maps and inputs, files, resident memory: flat, for every operation."""
+    out = run_child(LEAKS.replace("KIND", repr(kind)), timeout=240, TIMES=str(times))
     assert int(out) == len(OPERATIONS)
 
 
