@@ -1070,6 +1070,44 @@ assert (rows == 52).all()
 """
         )
 
+    def test_hooks_of_others_that_run_batches(self, story):
+        """One that came before ours runs when our gate has closed: its batch waited for what only it could open."""
+        story(
+            """
+import subprocess
+CODE = '''
+import os, threading
+import numpy as np
+m, calls = None, 0
+
+def hook():
+    global calls
+    if m is not None:
+        calls += 1
+        m.add_many(KEYS, 1)
+        assert (m.get_many(KEYS) > 0).all()
+
+os.register_at_fork(before=hook, after_in_parent=hook, after_in_child=hook)
+from intarraymap import IntArrayMap
+KEYS = np.arange(5000)
+m = IntArrayMap.from_arrays(KEYS, np.zeros((5000, 1), int))
+others = [threading.Thread(target=lambda: [m.add_many(KEYS, 1) for _ in range(100)]) for _ in range(2)]
+for thread in others:
+    thread.start()
+for turn in range(10):
+    child = os.fork()
+    if child == 0:
+        os._exit(len(set(m.get_many(KEYS)[:, 0])))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1, "part of a batch"
+for thread in others:
+    thread.join()
+assert calls == 20 and set(m.get_many(KEYS)[:, 0].tolist()) == {220}
+'''
+# Before anything has imported the package.
+subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", CODE], check=True)
+"""
+        )
+
 
 class TestSignals:
     def test_handler_uses_the_map(self, story):
