@@ -25,6 +25,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from intarraymap.errors import shown
+
 __all__ = [
     "INDEXES",
     "RAISE",
@@ -93,14 +95,14 @@ def row_shape(value: object) -> Shape:
         raise ValueError("row_shape must have at least one axis, not ()")
     shape = tuple(_integer(length, "row_shape") for length in lengths)
     if min(shape) < 1:
-        raise ValueError(f"row_shape must be of ints >= 1, not {shape}")
+        raise ValueError(f"row_shape must be of ints >= 1, not {shown(min(shape))}")
     if len(shape) > ROW_AXES_MAX:
         raise ValueError(f"row_shape has {len(shape)} axes; NumPy's arrays leave room for {ROW_AXES_MAX}")
     item_count = 1
     for length in shape:
         item_count *= length
     if item_count > ROW_ITEMS_MAX:
-        raise OverflowError(f"a row of {item_count} items is too large: at most {ROW_ITEMS_MAX}")
+        raise OverflowError(f"a row of {shown(item_count)} items is too large: at most {ROW_ITEMS_MAX}")
     return shape
 
 
@@ -150,9 +152,9 @@ def capacity(value: Any, what: str = "capacity") -> int:
     """A number of rows."""
     rows_wanted = _integer(value, what)
     if rows_wanted < 0:
-        raise ValueError(f"{what} must be >= 0, not {rows_wanted}")
+        raise ValueError(f"{what} must be >= 0, not {shown(rows_wanted)}")
     if rows_wanted > ROWS_MAX:
-        raise OverflowError(f"{what} = {rows_wanted}: a map holds at most {ROWS_MAX} rows")
+        raise OverflowError(f"{what} = {shown(rows_wanted)}: a map holds at most {ROWS_MAX} rows")
     return rows_wanted
 
 
@@ -229,7 +231,7 @@ def keys_within(value: Any, what: str = "keys") -> npt.NDArray[np.int64]:
     numbers, outside, given = keys(value, what)
     if outside is not None and given is not None:
         place = _first(outside)
-        raise OverflowError(f"{_named(what, place)} = {given[place]} is outside int64")
+        raise OverflowError(f"{_named(what, place)} = {shown(int(given[place]))} is outside int64")
     return numbers
 
 
@@ -255,7 +257,7 @@ def _integers_of_range(value: range, what: str) -> Array:
     first, last, step = value[0], value[-1], value.step
     count = (last - first) // step + 1
     if count > 2**40:
-        raise MemoryError(f"{what}: a range of {count} integers")
+        raise MemoryError(f"{what}: a range of {shown(count)} integers")
     if min(first, last) < INT64_MIN or max(first, last) > INT64_MAX or abs(step) > INT64_MAX:
         return np.array(list(value), dtype=object)
     return first + np.arange(count, dtype=INT64) * step
@@ -287,7 +289,7 @@ def key(value: Any, what: str = "key") -> int:
     except TypeError:
         raise TypeError(f"{what} must be an integer, not {type(value).__name__}") from None
     if not INT64_MIN <= number <= INT64_MAX:
-        raise OverflowError(f"{what} = {number} is outside int64")
+        raise OverflowError(f"{what} = {shown(number)} is outside int64")
     return number
 
 

@@ -569,3 +569,16 @@ def test_private_options_change_no_result(option, more, index):
     assert removed.all()
     assert m.contains_many(keys).sum() == len(keys) // 2
     assert m._check() is None
+
+
+def test_integers_too_long_to_be_written_out_were_value_errors():
+    for make in (lambda number: IntArrayMap(number), lambda number: IntArrayMap((2, number))):
+        with pytest.raises(OverflowError, match="bits"):
+            make(10**5000)
+        with pytest.raises(ValueError, match="bits"):
+            make(-(10**5000))
+    for use in (lambda number: IntArrayMap(1, capacity=number), IntArrayMap(1).reserve):
+        with pytest.raises(OverflowError, match="16610 bits"):
+            use(10**5000)
+        with pytest.raises(ValueError, match="16610 bits"):
+            use(-(10**5000))
