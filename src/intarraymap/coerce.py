@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from collections.abc import Iterator, Mapping, Set
 from enum import Enum
 from typing import Any, Final, NamedTuple, NoReturn
@@ -25,6 +26,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from intarraymap import times
 from intarraymap.errors import shown
 
 __all__ = [
@@ -44,9 +46,7 @@ __all__ = [
     "keys",
     "keys_within",
     "native",
-    "numbers_equal",
     "row",
-    "row_equals",
     "row_fits",
     "row_shape",
     "rows",
@@ -116,6 +116,8 @@ def row_fits(shape: Shape, row_dtype: np.dtype[Any]) -> None:
 
 
 _SIZES: Final = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16), "M": (8,), "m": (8,)}
+#: In "M8[D/24]" anything but 1 … 999999999: NumPy 2.4 divides by 0, and by what is left of 2**32 in 32 bits.
+_BAD_DIVISOR: Final = re.compile(r"/(?![1-9][0-9]{0,8}(?![0-9]))")
 _INSTEAD: Final = {
     "O": "rows hold numbers, not objects; use a numeric dtype, or a dict",
     "U": "strings can't be stored; store numbers that stand for them",
@@ -131,6 +133,9 @@ def dtype(value: Any) -> np.dtype[Any]:
     """A dtype that a map can hold, in native byte order and without metadata."""
     if value is None:
         raise TypeError("dtype can't be None; say float64, for example")
+    spelled = value.decode("latin-1") if isinstance(value, bytes) else value
+    if isinstance(spelled, str) and _BAD_DIVISOR.search(spelled):
+        raise TypeError("dtype is not understood: what a unit of time is divided by is no such number")
     try:
         asked: np.dtype[Any] = np.dtype(value)
     except (ValueError, SyntaxError, OverflowError) as error:
@@ -140,6 +145,8 @@ def dtype(value: Any) -> np.dtype[Any]:
         raise TypeError(f"dtype {asked} is not supported: {instead}")
     if asked.kind in "mM" and np.datetime_data(asked)[0] == "generic":
         raise TypeError(f"dtype {asked} has no unit; say {asked}[ns], for example")
+    if not times.is_sound(asked):
+        raise TypeError(f"dtype {asked} has no steps that time could be counted in; say {asked.kind}8[ns], for example")
     return native(asked)
 
 
@@ -393,7 +400,7 @@ def cast(array: Array, target: np.dtype[Any], by_value: bool, what: str, key_axe
         return _cast_floats(array, target, by_value, what, key_axes)
     if source.kind == "c" and target.kind == "c":
         return _cast_floats(array, target, by_value, what, key_axes)
-    if source.kind in "mM" and np.can_cast(source, target, "same_kind"):
+    if source.kind in "mM" and times.convertible(source, target):
         return _cast_times(array, target, what, key_axes)
     if array.size == 0 and by_value:  # an empty list has no dtype of its own
         return np.empty(array.shape, target)
@@ -433,13 +440,11 @@ def _cast_floats(array: Array, target: np.dtype[Any], by_value: bool, what: str,
 
 
 def _cast_times(array: Array, target: np.dtype[Any], what: str, key_axes: int) -> Array:
-    """From one unit to another: to a coarser one NumPy truncates, to a finer one every value must fit."""
+    """From one unit to another: to a coarser one they are rounded down, to a finer one every value must fit."""
     array = _exact(array, native(array.dtype))
-    result = array.astype(target)
-    if np.can_cast(array.dtype, target, "safe"):
-        lost = result.astype(array.dtype).view(INT64) != array.view(INT64)
-        if lost.any():
-            _overflow(array, lost, target, what, key_axes)
+    result, lost = times.convert(array, target)
+    if lost is not None:
+        _overflow(array, lost, target, what, key_axes)
     return result
 
 
@@ -514,40 +519,3 @@ def _blamed(what: str, place: tuple[int, ...], key_axes: int) -> str:
     """rows[i], item j: the row by the place of its key, the item within the row."""
     item = place[key_axes:]
     return _named(what, place[:key_axes]) + (f", item {', '.join(map(str, item))}" if item else "")
-
-
-# ---- Equality -------------------------------------------------------------------------------------------------------
-
-
-def row_equals(mine: Array, other: object) -> bool:
-    """Whether something has the shape of this row and equal numbers. What can't be compared is unequal."""
-    try:
-        array = np.asarray(other)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return array.shape == mine.shape and numbers_equal(mine, array)
-
-
-def numbers_equal(a: Array, b: Array) -> bool:
-    """Whether two arrays of one shape hold equal numbers: NaN differs from NaN, times equal only times of their kind,
-    and an integer equals a float only if it is exactly that float."""
-    kinds = {a.dtype.kind, b.dtype.kind}
-    if not kinds <= set("biufcmM") or (kinds & set("mM") and len(kinds) > 1):
-        return a.size == 0
-    try:
-        equal = np.asarray(a == b)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    if not bool(equal.all()):
-        return False
-    if kinds & set("iu") and kinds & set("fc") and max(a.dtype.itemsize, b.dtype.itemsize) > 4:
-        return _equal_exactly(a, b) if a.dtype.kind in "iu" else _equal_exactly(b, a)
-    return True
-
-
-def _equal_exactly(integers: Array, floats: Array) -> bool:
-    """For integers and floats that are equal once the integers are rounded to float64: whether nothing was rounded."""
-    real = np.asarray(floats.real, np.float64)
-    if real.size == 0 or np.abs(real).max() < 2.0**53:
-        return True
-    return bool((integers.astype(object) == np.frompyfunc(int, 1, 1)(real)).all())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, 
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import coerce, pickling
+from intarraymap import coerce, equality, pickling
 from intarraymap._binding import Table
 from intarraymap.batches import Batches
 from intarraymap.exchange import Exchange
@@ -474,7 +474,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
                 theirs = other[key]
             except KeyError:
                 return False
-            if not coerce.row_equals(row, theirs):
+            if not equality.row_equals(row, theirs):
                 return False
         return True
 
@@ -488,7 +488,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
             orders = np.argsort(mine[0]), np.argsort(theirs[0])
             mine = mine[0][orders[0]], mine[1][orders[0]]
             theirs = theirs[0][orders[1]], theirs[1][orders[1]]
-        return np.array_equal(mine[0], theirs[0]) and coerce.numbers_equal(mine[1], theirs[1])
+        return np.array_equal(mine[0], theirs[0]) and equality.numbers_equal(mine[1], theirs[1])
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -1234,3 +1234,11 @@ def test_columns_without_a_dtype_in_common():
     table = pa.table({"key": [1, 2], "a": [1.0, 2.0], "b": pa.array([1, 2], pa.timestamp("s"))})
     with pytest.raises(TypeError, match="have no dtype in common; say dtype"):
         IntArrayMap.from_arrow(table, row=["a", "b"])
+
+
+def test_noted_times_of_no_steps_ended_the_process():
+    for dtype in (b"datetime64[0s]", b"datetime64[s/0]", b"<M8[-0s]"):
+        seconds = Made("tss:", 1, [None, np.array([5])])
+        noted = Made("+w:1", 1, [None], [seconds], "row", notes={b"intarraymap.dtype": dtype})
+        with pytest.raises(ValueError, match="notes the dtype"):
+            from_arrow(table(integers([1]), noted))

@@ -1228,3 +1228,19 @@ def test_every_width_and_dtype(make_map, dtype, row_shape):
     assert max(numbers.values()) == 1
     m.set_many(order[:100], rows[order[:100]])
     assert bits(m.get_many(keys)) == bits(rows)
+
+
+@pytest.mark.parametrize("kind", ["M", "m"])
+def test_times_of_no_steps_ended_the_process(kind):
+    m = build_map("auto", (2,), f"{kind}8[s]", [1])
+    row = np.zeros((1, 2), "i8").view(f"{kind}8[0s]")
+    for use in (
+        lambda: m.get_many([1], out=row),
+        lambda: m.get_many([2], row),
+        lambda: m.pop_many([2], row[0]),
+        lambda: m.ensure_many([2], row[0, 0]),
+        lambda: m.update_many([1], row, "set"),
+        lambda: m.contains_many(row),
+    ):
+        with pytest.raises(TypeError):
+            use()

@@ -800,3 +800,51 @@ def test_unequal_to_a_mapping_that_loses_a_key():
     other = Loses()
     other.data[4] = [1]
     assert m != other
+
+
+def times(number: int, dtype: str):
+    return IntArrayMap.from_arrays([0], np.array([[number]], "i8").view(dtype))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ((2**55, "M8[s]"), (0, "M8[ns]"), False),
+        ((1, "m8[s]"), (1000, "m8[ms]"), True),
+        ((7, "m8[3h]"), (3 * 3600 * 10**9, "m8[7ns]"), True),
+        ((2**62, "m8[2s]"), (2**61, "m8[4s]"), True),
+        ((0, "m8[W]"), (0, "m8[as]"), True),
+        ((1, "m8[W]"), (604800 * 10**18 % 2**64, "m8[as]"), False),
+        ((50, "M8[Y]"), (18262, "M8[D]"), True),
+        ((50, "M8[Y]"), (18263, "M8[D]"), False),
+        ((-(10**15), "M8[7M]"), (0, "M8[as]"), False),
+        ((50, "m8[Y]"), (18262, "m8[D]"), False),
+        ((-(2**63), "M8[s]"), (-(2**63), "M8[ms]"), False),
+    ],
+)
+def test_times_of_another_unit_were_equal_where_numpy_wraps(a, b, same):
+    m, other = times(*a), times(*b)
+    for one, two in ((m, other), (other, m), (m, {0: other[0]}), (other, dict(m))):
+        assert (one == two) is same
+        assert (one != two) is not same
+    assert (other[0] in m.values()) is same
+    assert ((0, m[0]) in other.items()) is same
+
+
+def test_times_of_no_steps_are_unequal():
+    """NumPy raises SystemError, or the process ends."""
+    for number in (0, 5):
+        m = times(number, "M8[s]")
+        row = np.array([number], "i8").view("M8[0s]")
+        assert m != {0: row}
+        assert row not in m.values()
+
+
+def test_long_doubles_that_are_equal_were_not():
+    m = IntArrayMap.from_arrays([0], [[2**53 + 1, -(2**63) + 1]])
+    equal = np.array([2**53 + 1, -(2**63) + 1], np.longdouble)
+    if int(equal[0]) == 2**53 + 1:
+        assert m == {0: equal}
+        assert m == {0: equal.astype(np.clongdouble)}
+    assert m != {0: equal.astype(float)}
+    assert m != {0: np.nextafter(equal, np.longdouble(0))}

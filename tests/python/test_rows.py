@@ -35,6 +35,7 @@ def make_one():
 
 
 def fits(m, put, row, expected):
+    m.setdefault(1)
     put(m, row)
     expected = np.asarray(expected, m.dtype)
     assert bits(m[1]) == bits(np.broadcast_to(expected, m.row_shape))
@@ -460,3 +461,49 @@ class TestNewRowsAreZero:
         m.delete_many(np.arange(50))
         m.add_at(np.arange(50), 1, 5.0)
         assert (m.get_many(np.arange(50)) == [0.0, 5.0, 0.0, 0.0]).all()
+
+
+@pytest.mark.parametrize("source", ["M8[0s]", "M8[0Y]", "m8[0ns]"])
+def test_times_of_no_steps_ended_the_process(make_one, put, source):
+    row = np.array([5, 6], "i8").view(source)
+    for unit in ("s", "7D", "Y"):
+        m = make_one((2,), f"{source[:2]}[{unit}]", [1])
+        refused(m, put, row, TypeError)
+        refused(m, put, row[0], TypeError)
+
+
+def years(days: int) -> int:
+    """By the calendar's turn of 400 years, so that NumPy has small numbers only."""
+    turns, rest = divmod(days, 400 * 365 + 97)
+    return 400 * turns + np.datetime64(rest, "D").astype("M8[Y]").view("i8").item()
+
+
+#: Number, its unit, the map's unit, and the number that is right; None: none is.
+UNITS = [
+    (10**7, "m8[3h]", "m8[7ns]", None),
+    (10**5, "m8[3h]", "m8[7ns]", 10**5 * 3 * 3600 * 10**9 // 7),
+    (2**62, "m8[3s]", "m8[2s]", 2**62 * 3 // 2),
+    (2**62 + 1, "m8[2s]", "m8[3s]", (2**62 + 1) * 2 // 3),
+    (-(2**63) + 5, "M8[ns]", "M8[h]", (-(2**63) + 5) // (3600 * 10**9)),
+    (-(2**63) + 5, "M8[D]", "M8[Y]", years(-(2**63) + 5)),
+    (2**60, "M8[2W]", "M8[7D]", 2**61),
+    (2**62, "M8[W]", "M8[M]", None),
+    (1, "m8[W]", "m8[as]", None),
+    (0, "m8[W]", "m8[as]", 0),
+    (2**62, "m8[as]", "m8[W]", 0),
+    (-1, "m8[as]", "m8[W]", -1),
+    (330, "M8[Y]", "M8[7ns]", np.datetime64("2300-01-01", "us").view("i8").item() * 1000 // 7),
+    (330, "M8[Y]", "M8[ns]", None),
+    (2**62, "M8[Y]", "M8[M]", None),
+]
+
+
+@pytest.mark.parametrize(("number", "source", "target", "right"), UNITS)
+def test_times_of_another_unit_wrapped(make_one, put, number, source, target, right):
+    row = np.array([number, 0], "i8").view(source)
+    m = make_one((2,), target, [1])
+    if right is None:
+        refused(m, put, row, OverflowError, match="does not fit")
+    else:
+        fits(m, put, row, np.array([right, 0], "i8").view(target))
+    fits(m, put, np.array(["NaT", "NaT"], source), np.array(["NaT", "NaT"], target))
