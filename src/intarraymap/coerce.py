@@ -19,8 +19,10 @@ from __future__ import annotations
 import operator
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Set
 from enum import Enum
+from itertools import chain
 from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
@@ -60,7 +62,8 @@ Shape = tuple[int, ...]
 ROWS_MAX: Final = 2**32 - 2  # IAM_ROWS_MAX of the core
 ROW_ITEMS_MAX: Final = 2**31 - 1
 ROW_BYTES_MAX: Final = 2**30
-ROW_AXES_MAX: Final = 63  # NumPy's 64, less the axis of the keys
+NUMPY_AXES_MAX: Final = 64
+ROW_AXES_MAX: Final = NUMPY_AXES_MAX - 1  # less the axis of the keys
 INT64: Final = np.dtype(np.int64)
 UINT64: Final = np.dtype(np.uint64)
 INT64_MIN: Final = -(2**63)
@@ -245,7 +248,7 @@ def keys_within(value: Any, what: str = "keys") -> npt.NDArray[np.int64]:
 def _integers(value: Any, what: str) -> tuple[Array, bool]:
     """An array of whatever dtype NumPy finds, and whether it was made from a sequence of Python objects."""
     if isinstance(value, list | tuple):
-        return np.array(value), True
+        return _array_of(value, what), True
     if isinstance(value, np.ndarray):
         _refuse_masked(value, what)
         return np.asarray(value), False
@@ -372,7 +375,7 @@ def find_numbers(value: Any, what: str, target: np.dtype[Any] | None = None) -> 
     if type(value) is np.ndarray:
         return value, False
     if isinstance(value, bool | int | float | complex | list | tuple | range) and not isinstance(value, np.generic):
-        array = np.array(value)
+        array = _array_of(value, what) if isinstance(value, list | tuple) else np.array(value)
         if array.dtype.kind == "f" and target is not None and target.kind in "biumM" and array.size:
             array = np.array(value, dtype=object)  # NumPy makes floats of 2**63 and of its neighbours
         return array, True
@@ -459,18 +462,23 @@ def _one_by_one(array: Array, target: np.dtype[Any], what: str, key_axes: int) -
     wide: dict[str, type[np.number[Any]]] = {"u": np.uint64, "f": np.float64, "c": np.complex128}
     result: Array = np.empty(array.shape, wide.get(target.kind, np.int64))
     for place in np.ndindex(array.shape):
-        number = array[place]
-        if not isinstance(number, bool | int | float | complex | np.number | np.bool_) or (
-            isinstance(number, np.timedelta64)
-        ):
+        number: Any = array[place]
+        if isinstance(number, np.bool_):
+            number = bool(number)
+        is_number = isinstance(number, int | float | complex | np.number) and not isinstance(number, np.timedelta64)
+        if not is_number:
             raise TypeError(f"{_blamed(what, place, key_axes)} must be a number, not {type(number).__name__}")
         try:
             if integral:
                 result[place] = operator.index(number)
             elif target.kind == "c":
                 result[place] = complex(number)
+            elif isinstance(number, np.complexfloating):  # NumPy would leave out the imaginary part
+                raise TypeError
             else:
                 result[place] = float(number)
+            if isinstance(number, np.inexact) and np.isinf(result[place]) and not np.isinf(number):
+                raise OverflowError
         except TypeError:
             raise TypeError(
                 f"{_blamed(what, place, key_axes)}: a {type(number).__name__} can't be stored as {target}"
@@ -503,8 +511,51 @@ def _exact(array: Array, target: np.dtype[Any]) -> Array:
 
 
 def _refuse_masked(value: object, what: str) -> None:
+    if "numpy.ma" not in sys.modules:  # NumPy imports it for those who use it
+        return
     if isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value)):
         raise TypeError(f"{what} are masked; use .filled() or .compressed()")
+
+
+def _array_of(value: list[Any] | tuple[Any, ...], what: str) -> Array:
+    """An array of whatever dtype NumPy finds for a (nested) sequence. It looks behind the masks of what is within."""
+    try:
+        array = np.array(value)
+    except Exception:  # of masked numbers that shall be integers
+        _refuse_masked_within(value, what, NUMPY_AXES_MAX)
+        raise
+    if "numpy.ma" in sys.modules:
+        # Single numbers, most by far, need no look: masked ones are errors as integers, and NaN as floats.
+        kind, is_long = array.dtype.kind, array.size > 64  # up to there a look is as fast as NumPy's
+        is_clean = kind in "iu" or (kind == "f" and is_long and not np.isnan(array).any())
+        _refuse_masked_within(value, what, array.ndim - is_clean)
+    return array
+
+
+_PLAIN: Final = frozenset((int, float, bool, complex))
+
+
+def _refuse_masked_within(value: list[Any] | tuple[Any, ...], what: str, depth: int) -> None:
+    if "numpy.ma" not in sys.modules:
+        return
+    level: Any = value if type(value) in (list, tuple) else list(_parts(value))
+    for _ in range(depth):
+        kinds = set(map(type, level))
+        if kinds <= _PLAIN:
+            return
+        for kind in kinds:
+            if issubclass(kind, np.ma.MaskedArray):
+                for part in level:
+                    _refuse_masked(part, what)
+        if not any(issubclass(kind, list | tuple) for kind in kinds):
+            return
+        inner = {id(part): part for part in level if isinstance(part, list | tuple)}  # once each: it may hold itself
+        level = list(chain.from_iterable(map(_parts, inner.values())))
+
+
+def _parts(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
+    """What is in a sequence, whatever a subclass says."""
+    return list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
 
 
 def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:

@@ -468,3 +468,14 @@ def test_keys_too_long_to_be_written_out_were_value_errors(make_map, key):
     with pytest.raises(MemoryError, match="bits"):
         m.contains_many(range(LONG))
     assert key not in m and m.get(key, 5) == 5 and list(m) == [0]
+
+
+@pytest.mark.parametrize("call", ALL)
+def test_masked_keys_within_a_list_were_read(make_map, call):
+    m = make_map(keys=[0, 1, 2])
+    masked = np.ma.array([1, 2], mask=[0, 1])
+    for keys in ([masked], [masked, masked], [[1, 2], masked], ([[masked]],), [np.ma.masked, 1], [masked[1]]):
+        with pytest.raises(TypeError, match="masked"):
+            ALL[call](m, keys)
+    assert sorted(m) == [0, 1, 2]
+    assert m.contains_many([np.ma.array([1, 2])]).tolist() == [[True, True]], "nothing is masked"
