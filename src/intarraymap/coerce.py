@@ -90,7 +90,7 @@ def row_shape(value: object) -> Shape:
     """The shape of a row as a tuple of Python ints."""
     if isinstance(value, tuple):
         lengths = value
-    elif isinstance(value, list | np.ndarray) and np.ndim(value) > 0:
+    elif isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim > 0):
         raise TypeError(f"row_shape must be an int or a tuple of ints, not {type(value).__name__}")
     else:
         lengths = (value,)
@@ -143,8 +143,9 @@ def dtype(value: Any) -> np.dtype[Any]:
         asked: np.dtype[Any] = np.dtype(value)
     except (ValueError, SyntaxError, OverflowError) as error:
         raise TypeError(f"dtype is not understood: {error}") from None
-    if asked.num >= 24 or asked.char in "gG" or asked.itemsize not in _SIZES.get(asked.kind, ()):
-        instead = _INSTEAD.get(asked.kind, "use a fixed-size numeric dtype")
+    kind = "V" if asked.names is not None else asked.kind  # an int32 may have fields, too
+    if asked.num >= 24 or asked.char in "gG" or asked.itemsize not in _SIZES.get(kind, ()):
+        instead = _INSTEAD.get(kind, "use a fixed-size numeric dtype")
         raise TypeError(f"dtype {asked} is not supported: {instead}")
     if asked.kind in "mM" and np.datetime_data(asked)[0] == "generic":
         raise TypeError(f"dtype {asked} has no unit; say {asked}[ns], for example")

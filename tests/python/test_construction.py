@@ -595,6 +595,17 @@ def test_a_unit_may_still_be_divided():
     assert IntArrayMap(1, "M8[D/24]").dtype == np.dtype("M8[h]")
 
 
+def test_an_int32_with_fields_was_taken_for_an_int32():
+    with pytest.raises(TypeError, match="structured"):
+        IntArrayMap(1, np.dtype((np.int32, {"a": (np.int16, 0), "b": (np.int16, 2)})))
+
+
+@pytest.mark.parametrize("shape", [[[1], [1, 2]], [[[1]], [1]], [np.zeros(2), 1], []])
+def test_a_ragged_list_of_lengths_was_a_value_error(shape):
+    with pytest.raises(TypeError, match="list"):
+        IntArrayMap(shape)
+
+
 def test_integers_too_long_to_be_written_out_were_value_errors():
     for make in (lambda number: IntArrayMap(number), lambda number: IntArrayMap((2, number))):
         with pytest.raises(OverflowError, match="bits"):
