@@ -1230,6 +1230,37 @@ def test_every_width_and_dtype(make_map, dtype, row_shape):
     assert bits(m.get_many(keys)) == bits(rows)
 
 
+class TestBeyondInt64InPopMany:
+    def test_the_second_of_a_duplicate_was_not_missing(self, make_case):
+        case = make_case()
+        for keys in ([5, 5, 2**63], np.array([5, 5, 2**63], "u8"), [5, 5, 10**30]):
+            with pytest.raises(KeyError) as raised:
+                case.map.pop_many(keys)
+            assert (raised.value.key, raised.value.position, raised.value.missing_count) == (5, 1, 2)
+        with pytest.raises(KeyError) as raised:
+            case.map.pop_many([[2**63, 6], [7, 6]])
+        assert (raised.value.key, raised.value.position, raised.value.missing_count) == (2**63, 0, 2)
+        with pytest.raises(KeyError) as raised:
+            case.map.get_many([5, 5, 2**63])
+        assert (raised.value.key, raised.value.position, raised.value.missing_count) == (2**63, 2, 1)
+        case.check()
+
+    def test_what_they_look_like_in_64_bits_is_no_duplicate(self, make_any_key_map):
+        m = make_any_key_map(keys=[-1, 0])
+        with pytest.raises(KeyError) as raised:
+            m.pop_many([-1, 2**64 - 1, 0])
+        assert (raised.value.key, raised.value.position, raised.value.missing_count) == (2**64 - 1, 1, 1)
+        assert sorted(m) == [-1, 0]
+
+    def test_a_read_only_map_had_no_such_key(self, make_map, tmp_path):
+        make_map(keys=[5]).save(tmp_path / "m.iam")
+        with type(make_map()).open(tmp_path / "m.iam") as opened:
+            for keys in ([2**70], [5, 2**70], [5, 2**63]):
+                for default in ((), (0,)):
+                    with pytest.raises(ValueError, match="read-only"):
+                        opened.pop_many(keys, *default)
+
+
 @pytest.mark.parametrize("kind", ["M", "m"])
 def test_times_of_no_steps_ended_the_process(kind):
     m = build_map("auto", (2,), f"{kind}8[s]", [1])
