@@ -430,18 +430,21 @@ class Batches(Batch[D]):
         >>> m[5]
         array([4, 9])
         """
-        self._require_op(op)
+        name = self._require_op(op)
         numbers = coerce.keys_within(keys)
         exact = coerce.rows(rows, numbers.shape, self.row_shape, self.dtype)
-        self._update_many(numbers, exact, op)
+        self._update_many(numbers, exact, name)
 
-    def _require_op(self, op: str) -> None:
+    def _require_op(self, op: str) -> str:
+        """The name of an operation that is defined on the dtype, as a plain string."""
         if not isinstance(op, str):
             raise TypeError(f"op must be a string, not {type(op).__name__}")
+        op = coerce.text(op)
         if op not in OPS:
             raise ValueError(f"op must be one of {', '.join(OPS)}, not {op!r:.40}")
         if not self._op_defined(op):
             raise TypeError(f"{op!r} is not defined on {self.dtype}")
+        return op
 
     def add_at(self, keys: npt.ArrayLike, items: npt.ArrayLike, values: npt.ArrayLike = 1) -> None:
         """``m[key].flat[item] += value`` for many keys, every duplicate counted; a missing key starts at zero.
@@ -478,9 +481,9 @@ class Batches(Batch[D]):
         self._require_op("add")
         numbers = coerce.keys_within(keys)
         item_count = math.prod(self.row_shape)
-        places = coerce.items(items, numbers.shape, item_count)
+        places, items_shape = coerce.items(items, numbers.shape, item_count)
         exact = coerce.values(values, numbers.shape, self.dtype)
-        self._add_at(numbers, places, exact)
+        self._add_at(numbers, places, exact, items_shape)
 
     def ensure_many(self, keys: npt.ArrayLike, fill: npt.ArrayLike = 0) -> tuple[Numbers, Mask]:
         """Find many keys, inserting the missing ones, in one probe each: all of them or none.
@@ -553,10 +556,10 @@ class Batches(Batch[D]):
         >>> sorted((key, row.item()) for key, row in m.items())
         [(5, 1.0), (6, 11.0), (7, 10.0)]
         """
-        self._require_op(op)
+        name = self._require_op(op)
         if not isinstance(other, Batches):
             raise TypeError(f"merge() takes an IntArrayMap, not {type(other).__name__}")
         if other.row_shape != self.row_shape:
             raise ValueError(f"rows of shape {other.row_shape} can't go into a map of rows {self.row_shape}")
         keys, rows = other._snapshot()
-        self._update_many(keys, coerce.cast(rows, self.dtype, False, "rows", 1), op)
+        self._update_many(keys, coerce.cast(rows, self.dtype, False, "rows", 1), name)

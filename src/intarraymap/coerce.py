@@ -43,6 +43,7 @@ __all__ = [
     "find_numbers",
     "fresh_seed",
     "index",
+    "item_place",
     "items",
     "key",
     "keys",
@@ -53,6 +54,7 @@ __all__ = [
     "row_shape",
     "rows",
     "seed",
+    "text",
     "values",
 ]
 
@@ -171,10 +173,16 @@ def capacity(value: Any, what: str = "capacity") -> int:
 
 def index(value: object) -> str:
     """The name of an index."""
-    if not isinstance(value, str) or str(value) not in INDEXES:
-        came = repr(str(value)[:40]) if isinstance(value, str) else type(value).__name__
+    name = text(value) if isinstance(value, str) else None
+    if name is None or name not in INDEXES:
+        came = type(value).__name__ if name is None else repr(name[:40])
         raise ValueError(f"index must be one of {', '.join(map(repr, INDEXES))}, not {came}")
-    return str(value)
+    return name
+
+
+def text(value: str) -> str:
+    """A plain string of a NumPy one, a member of an enum, or of another subclass."""
+    return str.__str__(value)
 
 
 def seed(value: Any) -> int | None:
@@ -312,13 +320,21 @@ def farthest(keys: npt.NDArray[np.int64], anchor: int | None) -> str:
     return f"{_named('keys', tuple(int(i) for i in np.unravel_index(position, keys.shape)))} = {flat[position]}"
 
 
-def items(value: Any, key_shape: Shape, item_count: int) -> npt.NDArray[np.int64]:
-    """Item numbers of `add_at`: an exact array of shape S, or of one item. The binding checks their range."""
+def items(value: Any, key_shape: Shape, item_count: int) -> tuple[npt.NDArray[np.int64], Shape]:
+    """Item numbers of `add_at`: an exact array of shape S, or of one item, and the shape in which they were given.
+    The binding checks their range."""
     numbers, outside, given = keys(value, "items")
     if outside is not None and given is not None:
         place = _first(outside)
-        raise ValueError(f"{_named('items', place)} = {given[place]} is outside a row of {item_count} items")
-    return _spread(numbers, key_shape, "items")
+        outlier = shown(int(given[place]))
+        raise ValueError(f"{_named('items', place)} = {outlier} is outside a row of {item_count} items")
+    return _spread(numbers, key_shape, "items"), numbers.shape
+
+
+def item_place(position: int, shape: Shape, given: Shape) -> str:
+    """Names an item of `add_at`, which stands at a position of an array of some shape, as it was given."""
+    place = np.unravel_index(position, shape)[len(shape) - len(given) :]
+    return _named("items", tuple(int(i) if length > 1 else 0 for i, length in zip(place, given, strict=True)) or (0,))
 
 
 def values(value: Any, key_shape: Shape, row_dtype: np.dtype[Any]) -> Array:

@@ -1275,3 +1275,33 @@ def test_times_of_no_steps_ended_the_process(kind):
     ):
         with pytest.raises(TypeError):
             use()
+
+
+class TestAddAtNames:
+    """The item that is outside its row, by its place in what the caller gave."""
+
+    @pytest.mark.parametrize(
+        ("keys", "items", "name"),
+        [
+            (np.zeros((2, 2), int), [[0, 1], [2, 9]], r"items[1, 1] = 9 "),
+            (np.zeros((2, 2), int), [0, 9], r"items[1] = 9 "),
+            (np.zeros((2, 2), int), [[0], [-1]], r"items[1, 0] = -1 "),
+            (np.zeros((2, 3, 2), int), [[[0, 1]], [[9, 9]]], r"items[1, 0, 0] = 9 "),
+            (np.zeros((2, 3, 2), int), [[0, 1], [2, 3], [4, 0]], r"items[2, 0] = 4 "),
+            (np.zeros(3, int), [9], r"items[0] = 9 "),
+            (np.zeros(3, int), 9, r"items[0] = 9 "),
+            (0, 9, r"items[0] = 9 "),
+            ([[0, 0]], [[0, 2**63]], r"items[0, 1] = 9223372036854775808 "),
+        ],
+    )
+    def test_of_more_axes_had_one(self, make_map, keys, items, name):
+        m = make_map((4,), "int64", [0])
+        before = m[0].tolist()
+        with pytest.raises(ValueError) as raised:
+            m.add_at(keys, items)
+        assert name in str(raised.value)
+        assert m[0].tolist() == before
+
+    def test_too_long_to_be_written_out(self, make_map):
+        with pytest.raises(ValueError, match=r"items\[1\] = an integer of 16610 bits is outside a row of 3 items"):
+            make_map().add_at([5, 5], [0, 10**5000])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import copy
+import enum
 import pickle
 import sys
 import weakref
@@ -617,3 +618,7 @@ def test_integers_too_long_to_be_written_out_were_value_errors():
             use(10**5000)
         with pytest.raises(ValueError, match="16610 bits"):
             use(-(10**5000))
+
+
+def test_a_string_enum_names_an_index():
+    assert IntArrayMap(1, index=enum.Enum("Named", {"HASH": "hash"}, type=str).HASH).index == "hash"
