@@ -317,8 +317,14 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         Table.__init__(new, self.row_shape, self.dtype, 0, self._index_asked(), coerce.fresh_seed(), None)
         return new
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return pickling.reduce(self, operator.index(protocol))
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        number = operator.index(protocol)
+        if type(self).__reduce__ is not IntArrayMap.__reduce__:  # a subclass's own comes first, as a dict's does
+            return self.__reduce__()
+        return pickling.reduce(self, number)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return pickling.reduce(self, 2)  # for a subclass's own to build on
 
     # ---- Mapping ----------------------------------------------------------------------------------------------------
 
