@@ -8,6 +8,7 @@ binding's own and are not wrapped.
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, overload
@@ -31,6 +32,10 @@ Pairs: TypeAlias = Mapping[int, Any] | Iterable[tuple[KeyLike, npt.ArrayLike]]
 
 if TYPE_CHECKING:
     _Index: TypeAlias = Literal["auto", "hash", "direct"]
+
+
+#: What update() makes room for before it has read a pair: a page, but one row at least, which may be of 1 GiB.
+_FIRST_BYTES = 4096
 
 
 class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], MutableMapping[int, npt.NDArray[D]]):
@@ -429,13 +434,15 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         else:
             pairs = _pairs(other)
         numbers: list[int] = []
-        rows: npt.NDArray[Any] = np.empty((16, *shape), row_dtype)
+        room = max(1, _FIRST_BYTES // (math.prod(shape) * row_dtype.itemsize))
+        rows: npt.NDArray[Any] = np.empty((room, *shape), row_dtype)
         for key, row in pairs:
             count = len(numbers)
             number = coerce.key(key, f"keys[{count}]")
             exact = coerce.row(row, shape, row_dtype, f"rows[{count}], of key {number}")
             if count == len(rows):
-                rows = np.concatenate((rows, np.empty_like(rows)))
+                rows, full = np.empty((2 * count, *shape), row_dtype), rows
+                rows[:count] = full
             rows[count] = exact
             numbers.append(number)
         self._update_many(np.array(numbers, np.int64), rows[: len(numbers)], "set")

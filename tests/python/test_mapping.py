@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -848,3 +849,26 @@ def test_long_doubles_that_are_equal_were_not():
         assert m == {0: equal.astype(np.clongdouble)}
     assert m != {0: equal.astype(float)}
     assert m != {0: np.nextafter(equal, np.longdouble(0))}
+
+
+def test_update_made_room_for_sixteen_rows_to_put_one():
+    """Of rows of 1 GiB that is 16 GiB."""
+    m = IntArrayMap(2**20, capacity=4)
+    m.update({1: 1.0})
+    tracemalloc.start()
+    try:
+        m.update({2: 2.0})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**23
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100, 1000])
+@pytest.mark.parametrize("length", [1, 500, 2000])
+def test_update_of_any_length(count, length):
+    rows = rows_for(count, (length,))
+    m = IntArrayMap(length)
+    m.update((key, rows[key]) for key in range(count))
+    assert len(m) == count
+    assert bits(m.get_many(np.arange(count))) == bits(rows)
