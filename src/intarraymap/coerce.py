@@ -550,13 +550,14 @@ def _array_of(value: list[Any] | tuple[Any, ...], what: str) -> Array:
 
 
 _PLAIN: Final = frozenset((int, float, bool, complex))
+_SEQUENCES: Final = (list, tuple)  # not list | tuple, which is made anew for each number
 
 
 def _refuse_masked_within(value: list[Any] | tuple[Any, ...], what: str, depth: int) -> None:
     if "numpy.ma" not in sys.modules:
         return
-    level: Any = value if type(value) in (list, tuple) else list(_parts(value))
-    for _ in range(depth):
+    level: Any = value if type(value) in _SEQUENCES else list(_parts(value))
+    for deeper in range(depth - 1, -1, -1):
         kinds = set(map(type, level))
         if kinds <= _PLAIN:
             return
@@ -564,9 +565,9 @@ def _refuse_masked_within(value: list[Any] | tuple[Any, ...], what: str, depth: 
             if issubclass(kind, np.ma.MaskedArray):
                 for part in level:
                     _refuse_masked(part, what)
-        if not any(issubclass(kind, list | tuple) for kind in kinds):
+        if not deeper or not any(issubclass(kind, _SEQUENCES) for kind in kinds):
             return
-        inner = {id(part): part for part in level if isinstance(part, list | tuple)}  # once each: it may hold itself
+        inner = {id(part): part for part in level if isinstance(part, _SEQUENCES)}  # once each: it may hold itself
         level = list(chain.from_iterable(map(_parts, inner.values())))
 
 
