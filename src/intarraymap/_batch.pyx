@@ -216,8 +216,9 @@ cdef class Batch(Owner):
         if status != IAM_OK:
             fail_batch(self, status, keys, op)
 
-    def _add_at(self, cnp.ndarray keys not None, cnp.ndarray items not None, cnp.ndarray values not None):
-        """items, values: exact arrays of shape S or of one item."""
+    def _add_at(self, cnp.ndarray keys not None, cnp.ndarray items not None, cnp.ndarray values not None,
+                tuple items_shape not None):
+        """items, values: exact arrays of shape S or of one item. items_shape: before they were broadcast to S."""
         cdef size_t count = count_of(self, keys)
         cdef size_t item_count = cnp.PyArray_SIZE(items)
         cdef size_t value_count = cnp.PyArray_SIZE(values)
@@ -231,7 +232,8 @@ cdef class Batch(Owner):
         cdef size_t position
         for position in range(item_count):
             if items_in[position] < 0 or <uint64_t>items_in[position] >= self.row_items:
-                raise ValueError(f"items[{position}] = {items_in[position]} is outside a row of {self.row_items} items")
+                place = coerce.item_place(position, (<object>items).shape, items_shape)
+                raise ValueError(f"{place} = {items_in[position]} is outside a row of {self.row_items} items")
         cdef const int64_t *keys_in = <const int64_t *>cnp.PyArray_DATA(keys)
         cdef const void *values_in = cnp.PyArray_DATA(values)
         cdef size_t item_stride = 1 if item_count != 1 else 0  # in items

@@ -19,6 +19,7 @@ from intarraymap._owner cimport (
 )
 
 from intarraymap import coerce
+from intarraymap.errors import shown
 
 cnp.import_array()
 
@@ -54,7 +55,7 @@ cdef class Table(Batch):
         cdef iam_status status
         usable(self)
         if key_from(key, &number):
-            raise OverflowError(f"key {PyNumber_Index(key)} is outside int64")
+            raise OverflowError(f"key {shown(PyNumber_Index(key))} is outside int64")
         exact = exact_row(self, row, number)
         lock(self, True)
         status = iam_map_put(self.map, number, cnp.PyArray_DATA(exact))
@@ -321,7 +322,7 @@ cdef class Table(Batch):
         usable(self)
         writable(self)
         if key_from(key, &number):
-            raise OverflowError(f"key {PyNumber_Index(key)} is outside int64")
+            raise OverflowError(f"key {shown(PyNumber_Index(key))} is outside int64")
         if has_default:
             present = find_view(self, number)
             if present is not None:

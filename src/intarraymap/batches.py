@@ -7,7 +7,6 @@ Each method makes its arguments exact (coerce.py) and goes down to the binding i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
@@ -123,7 +122,7 @@ class Batches(Batch[D]):
         if outside is None:
             rows = self._get_many(numbers, defaults, target, found)
         else:
-            rows = self._without(self._get_inside, numbers, outside, given, defaults, found)
+            rows = self._without(numbers, outside, given, defaults, found, pops=False)
         if out is not None and rows is not out:
             out[...] = rows
             rows = out
@@ -147,25 +146,24 @@ class Batches(Batch[D]):
         straight = flags.c_contiguous and flags.aligned and self._is_apart(out, numbers, defaults)
         return out if straight else None
 
-    def _get_inside(self, numbers: Numbers, defaults: npt.NDArray[D], found: Mask) -> npt.NDArray[D]:
-        return self._get_many(numbers, defaults, None, found)
-
-    def _pop_inside(self, numbers: Numbers, defaults: npt.NDArray[D], found: Mask) -> npt.NDArray[D]:
-        return self._pop_many(numbers, defaults)
-
     def _without(
         self,
-        take: Callable[[Numbers, npt.NDArray[D], Mask], npt.NDArray[D]],
         numbers: Numbers,
         outside: Mask,
         given: npt.NDArray[Any] | None,
         defaults: npt.NDArray[D] | None,
         found_out: Mask | None,
+        *,
+        pops: bool,
     ) -> npt.NDArray[D]:
-        """get_many and pop_many where some keys can't be int64: those are missing, the others are taken by `take`."""
+        """get_many and pop_many where some keys can't be int64: those are missing."""
         inside = ~outside
         if defaults is None:
             missing = outside | ~self._contains_many(numbers)
+            if pops:
+                again = np.ones(int(inside.sum()), np.bool_)
+                again[np.unique(numbers[inside], return_index=True)[1]] = False
+                missing[inside] |= again  # the second of a duplicate
             position = int(missing.argmax())
             key = numbers if given is None else given
             raise missing_keys(int(key.reshape(-1)[position]), position, int(missing.sum()), numbers.shape)
@@ -174,7 +172,8 @@ class Batches(Batch[D]):
         rows[outside] = defaults[outside] if per_key else defaults
         kept, kept_defaults = numbers[inside], defaults[inside] if per_key else defaults
         found = np.ones(kept.shape, np.bool_)
-        spread(take(kept, kept_defaults, found), inside, rows)  # after a pop nothing may fail
+        taken = self._pop_many(kept, kept_defaults) if pops else self._get_many(kept, kept_defaults, None, found)
+        spread(taken, inside, rows)  # after a pop nothing may fail
         if found_out is not None:
             found_out[inside] = found
             found_out[outside] = False
@@ -220,7 +219,9 @@ class Batches(Batch[D]):
         defaults = None if default is RAISE else self._defaults(default, numbers)
         if outside is None:
             return self._pop_many(numbers, defaults)
-        return self._without(self._pop_inside, numbers, outside, given, defaults, None)
+        if self.read_only:
+            raise ValueError("the map is read-only")
+        return self._without(numbers, outside, given, defaults, None, pops=True)
 
     def contains_many(self, keys: npt.ArrayLike) -> Mask:
         """Which of many keys are present.
@@ -429,18 +430,21 @@ class Batches(Batch[D]):
         >>> m[5]
         array([4, 9])
         """
-        self._require_op(op)
+        name = self._require_op(op)
         numbers = coerce.keys_within(keys)
         exact = coerce.rows(rows, numbers.shape, self.row_shape, self.dtype)
-        self._update_many(numbers, exact, op)
+        self._update_many(numbers, exact, name)
 
-    def _require_op(self, op: str) -> None:
+    def _require_op(self, op: str) -> str:
+        """The name of an operation that is defined on the dtype, as a plain string."""
         if not isinstance(op, str):
             raise TypeError(f"op must be a string, not {type(op).__name__}")
+        op = coerce.text(op)
         if op not in OPS:
             raise ValueError(f"op must be one of {', '.join(OPS)}, not {op!r:.40}")
         if not self._op_defined(op):
             raise TypeError(f"{op!r} is not defined on {self.dtype}")
+        return op
 
     def add_at(self, keys: npt.ArrayLike, items: npt.ArrayLike, values: npt.ArrayLike = 1) -> None:
         """``m[key].flat[item] += value`` for many keys, every duplicate counted; a missing key starts at zero.
@@ -477,9 +481,9 @@ class Batches(Batch[D]):
         self._require_op("add")
         numbers = coerce.keys_within(keys)
         item_count = math.prod(self.row_shape)
-        places = coerce.items(items, numbers.shape, item_count)
+        places, items_shape = coerce.items(items, numbers.shape, item_count)
         exact = coerce.values(values, numbers.shape, self.dtype)
-        self._add_at(numbers, places, exact)
+        self._add_at(numbers, places, exact, items_shape)
 
     def ensure_many(self, keys: npt.ArrayLike, fill: npt.ArrayLike = 0) -> tuple[Numbers, Mask]:
         """Find many keys, inserting the missing ones, in one probe each: all of them or none.
@@ -552,10 +556,10 @@ class Batches(Batch[D]):
         >>> sorted((key, row.item()) for key, row in m.items())
         [(5, 1.0), (6, 11.0), (7, 10.0)]
         """
-        self._require_op(op)
+        name = self._require_op(op)
         if not isinstance(other, Batches):
             raise TypeError(f"merge() takes an IntArrayMap, not {type(other).__name__}")
         if other.row_shape != self.row_shape:
             raise ValueError(f"rows of shape {other.row_shape} can't go into a map of rows {self.row_shape}")
         keys, rows = other._snapshot()
-        self._update_many(keys, coerce.cast(rows, self.dtype, False, "rows", 1), op)
+        self._update_many(keys, coerce.cast(rows, self.dtype, False, "rows", 1), name)

@@ -18,12 +18,18 @@ from __future__ import annotations
 
 import operator
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping, Set
 from enum import Enum
+from itertools import chain
 from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+
+from intarraymap import times
+from intarraymap.errors import shown
 
 __all__ = [
     "INDEXES",
@@ -37,18 +43,18 @@ __all__ = [
     "find_numbers",
     "fresh_seed",
     "index",
+    "item_place",
     "items",
     "key",
     "keys",
     "keys_within",
     "native",
-    "numbers_equal",
     "row",
-    "row_equals",
     "row_fits",
     "row_shape",
     "rows",
     "seed",
+    "text",
     "values",
 ]
 
@@ -58,7 +64,8 @@ Shape = tuple[int, ...]
 ROWS_MAX: Final = 2**32 - 2  # IAM_ROWS_MAX of the core
 ROW_ITEMS_MAX: Final = 2**31 - 1
 ROW_BYTES_MAX: Final = 2**30
-ROW_AXES_MAX: Final = 63  # NumPy's 64, less the axis of the keys
+NUMPY_AXES_MAX: Final = 64
+ROW_AXES_MAX: Final = NUMPY_AXES_MAX - 1  # less the axis of the keys
 INT64: Final = np.dtype(np.int64)
 UINT64: Final = np.dtype(np.uint64)
 INT64_MIN: Final = -(2**63)
@@ -85,7 +92,7 @@ def row_shape(value: object) -> Shape:
     """The shape of a row as a tuple of Python ints."""
     if isinstance(value, tuple):
         lengths = value
-    elif isinstance(value, list | np.ndarray) and np.ndim(value) > 0:
+    elif isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim > 0):
         raise TypeError(f"row_shape must be an int or a tuple of ints, not {type(value).__name__}")
     else:
         lengths = (value,)
@@ -93,14 +100,14 @@ def row_shape(value: object) -> Shape:
         raise ValueError("row_shape must have at least one axis, not ()")
     shape = tuple(_integer(length, "row_shape") for length in lengths)
     if min(shape) < 1:
-        raise ValueError(f"row_shape must be of ints >= 1, not {shape}")
+        raise ValueError(f"row_shape must be of ints >= 1, not {shown(min(shape))}")
     if len(shape) > ROW_AXES_MAX:
         raise ValueError(f"row_shape has {len(shape)} axes; NumPy's arrays leave room for {ROW_AXES_MAX}")
     item_count = 1
     for length in shape:
         item_count *= length
     if item_count > ROW_ITEMS_MAX:
-        raise OverflowError(f"a row of {item_count} items is too large: at most {ROW_ITEMS_MAX}")
+        raise OverflowError(f"a row of {shown(item_count)} items is too large: at most {ROW_ITEMS_MAX}")
     return shape
 
 
@@ -114,6 +121,8 @@ def row_fits(shape: Shape, row_dtype: np.dtype[Any]) -> None:
 
 
 _SIZES: Final = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16), "M": (8,), "m": (8,)}
+#: In "M8[D/24]" anything but 1 … 999999999: NumPy 2.4 divides by 0, and by what is left of 2**32 in 32 bits.
+_BAD_DIVISOR: Final = re.compile(r"/(?![1-9][0-9]{0,8}(?![0-9]))")
 _INSTEAD: Final = {
     "O": "rows hold numbers, not objects; use a numeric dtype, or a dict",
     "U": "strings can't be stored; store numbers that stand for them",
@@ -129,15 +138,21 @@ def dtype(value: Any) -> np.dtype[Any]:
     """A dtype that a map can hold, in native byte order and without metadata."""
     if value is None:
         raise TypeError("dtype can't be None; say float64, for example")
+    spelled = value.decode("latin-1") if isinstance(value, bytes) else value
+    if isinstance(spelled, str) and _BAD_DIVISOR.search(spelled):
+        raise TypeError("dtype is not understood: what a unit of time is divided by is no such number")
     try:
         asked: np.dtype[Any] = np.dtype(value)
     except (ValueError, SyntaxError, OverflowError) as error:
         raise TypeError(f"dtype is not understood: {error}") from None
-    if asked.num >= 24 or asked.char in "gG" or asked.itemsize not in _SIZES.get(asked.kind, ()):
-        instead = _INSTEAD.get(asked.kind, "use a fixed-size numeric dtype")
+    kind = "V" if asked.names is not None else asked.kind  # an int32 may have fields, too
+    if asked.num >= 24 or asked.char in "gG" or asked.itemsize not in _SIZES.get(kind, ()):
+        instead = _INSTEAD.get(kind, "use a fixed-size numeric dtype")
         raise TypeError(f"dtype {asked} is not supported: {instead}")
     if asked.kind in "mM" and np.datetime_data(asked)[0] == "generic":
         raise TypeError(f"dtype {asked} has no unit; say {asked}[ns], for example")
+    if not times.is_sound(asked):
+        raise TypeError(f"dtype {asked} has no steps that time could be counted in; say {asked.kind}8[ns], for example")
     return native(asked)
 
 
@@ -150,18 +165,24 @@ def capacity(value: Any, what: str = "capacity") -> int:
     """A number of rows."""
     rows_wanted = _integer(value, what)
     if rows_wanted < 0:
-        raise ValueError(f"{what} must be >= 0, not {rows_wanted}")
+        raise ValueError(f"{what} must be >= 0, not {shown(rows_wanted)}")
     if rows_wanted > ROWS_MAX:
-        raise OverflowError(f"{what} = {rows_wanted}: a map holds at most {ROWS_MAX} rows")
+        raise OverflowError(f"{what} = {shown(rows_wanted)}: a map holds at most {ROWS_MAX} rows")
     return rows_wanted
 
 
 def index(value: object) -> str:
     """The name of an index."""
-    if not isinstance(value, str) or str(value) not in INDEXES:
-        came = repr(str(value)[:40]) if isinstance(value, str) else type(value).__name__
+    name = text(value) if isinstance(value, str) else None
+    if name is None or name not in INDEXES:
+        came = type(value).__name__ if name is None else repr(name[:40])
         raise ValueError(f"index must be one of {', '.join(map(repr, INDEXES))}, not {came}")
-    return str(value)
+    return name
+
+
+def text(value: str) -> str:
+    """A plain string of a NumPy one, a member of an enum, or of another subclass."""
+    return str.__str__(value)
 
 
 def seed(value: Any) -> int | None:
@@ -229,14 +250,14 @@ def keys_within(value: Any, what: str = "keys") -> npt.NDArray[np.int64]:
     numbers, outside, given = keys(value, what)
     if outside is not None and given is not None:
         place = _first(outside)
-        raise OverflowError(f"{_named(what, place)} = {given[place]} is outside int64")
+        raise OverflowError(f"{_named(what, place)} = {shown(int(given[place]))} is outside int64")
     return numbers
 
 
 def _integers(value: Any, what: str) -> tuple[Array, bool]:
     """An array of whatever dtype NumPy finds, and whether it was made from a sequence of Python objects."""
     if isinstance(value, list | tuple):
-        return np.array(value), True
+        return _array_of(value, what), True
     if isinstance(value, np.ndarray):
         _refuse_masked(value, what)
         return np.asarray(value), False
@@ -255,7 +276,7 @@ def _integers_of_range(value: range, what: str) -> Array:
     first, last, step = value[0], value[-1], value.step
     count = (last - first) // step + 1
     if count > 2**40:
-        raise MemoryError(f"{what}: a range of {count} integers")
+        raise MemoryError(f"{what}: a range of {shown(count)} integers")
     if min(first, last) < INT64_MIN or max(first, last) > INT64_MAX or abs(step) > INT64_MAX:
         return np.array(list(value), dtype=object)
     return first + np.arange(count, dtype=INT64) * step
@@ -287,7 +308,7 @@ def key(value: Any, what: str = "key") -> int:
     except TypeError:
         raise TypeError(f"{what} must be an integer, not {type(value).__name__}") from None
     if not INT64_MIN <= number <= INT64_MAX:
-        raise OverflowError(f"{what} = {number} is outside int64")
+        raise OverflowError(f"{what} = {shown(number)} is outside int64")
     return number
 
 
@@ -299,13 +320,21 @@ def farthest(keys: npt.NDArray[np.int64], anchor: int | None) -> str:
     return f"{_named('keys', tuple(int(i) for i in np.unravel_index(position, keys.shape)))} = {flat[position]}"
 
 
-def items(value: Any, key_shape: Shape, item_count: int) -> npt.NDArray[np.int64]:
-    """Item numbers of `add_at`: an exact array of shape S, or of one item. The binding checks their range."""
+def items(value: Any, key_shape: Shape, item_count: int) -> tuple[npt.NDArray[np.int64], Shape]:
+    """Item numbers of `add_at`: an exact array of shape S, or of one item, and the shape in which they were given.
+    The binding checks their range."""
     numbers, outside, given = keys(value, "items")
     if outside is not None and given is not None:
         place = _first(outside)
-        raise ValueError(f"{_named('items', place)} = {given[place]} is outside a row of {item_count} items")
-    return _spread(numbers, key_shape, "items")
+        outlier = shown(int(given[place]))
+        raise ValueError(f"{_named('items', place)} = {outlier} is outside a row of {item_count} items")
+    return _spread(numbers, key_shape, "items"), numbers.shape
+
+
+def item_place(position: int, shape: Shape, given: Shape) -> str:
+    """Names an item of `add_at`, which stands at a position of an array of some shape, as it was given."""
+    place = np.unravel_index(position, shape)[len(shape) - len(given) :]
+    return _named("items", tuple(int(i) if length > 1 else 0 for i, length in zip(place, given, strict=True)) or (0,))
 
 
 def values(value: Any, key_shape: Shape, row_dtype: np.dtype[Any]) -> Array:
@@ -363,7 +392,7 @@ def find_numbers(value: Any, what: str, target: np.dtype[Any] | None = None) -> 
     if type(value) is np.ndarray:
         return value, False
     if isinstance(value, bool | int | float | complex | list | tuple | range) and not isinstance(value, np.generic):
-        array = np.array(value)
+        array = _array_of(value, what) if isinstance(value, list | tuple) else np.array(value)
         if array.dtype.kind == "f" and target is not None and target.kind in "biumM" and array.size:
             array = np.array(value, dtype=object)  # NumPy makes floats of 2**63 and of its neighbours
         return array, True
@@ -391,7 +420,7 @@ def cast(array: Array, target: np.dtype[Any], by_value: bool, what: str, key_axe
         return _cast_floats(array, target, by_value, what, key_axes)
     if source.kind == "c" and target.kind == "c":
         return _cast_floats(array, target, by_value, what, key_axes)
-    if source.kind in "mM" and np.can_cast(source, target, "same_kind"):
+    if source.kind in "mM" and times.convertible(source, target):
         return _cast_times(array, target, what, key_axes)
     if array.size == 0 and by_value:  # an empty list has no dtype of its own
         return np.empty(array.shape, target)
@@ -431,13 +460,11 @@ def _cast_floats(array: Array, target: np.dtype[Any], by_value: bool, what: str,
 
 
 def _cast_times(array: Array, target: np.dtype[Any], what: str, key_axes: int) -> Array:
-    """From one unit to another: to a coarser one NumPy truncates, to a finer one every value must fit."""
+    """From one unit to another: to a coarser one they are rounded down, to a finer one every value must fit."""
     array = _exact(array, native(array.dtype))
-    result = array.astype(target)
-    if np.can_cast(array.dtype, target, "safe"):
-        lost = result.astype(array.dtype).view(INT64) != array.view(INT64)
-        if lost.any():
-            _overflow(array, lost, target, what, key_axes)
+    result, lost = times.convert(array, target)
+    if lost is not None:
+        _overflow(array, lost, target, what, key_axes)
     return result
 
 
@@ -452,18 +479,23 @@ def _one_by_one(array: Array, target: np.dtype[Any], what: str, key_axes: int) -
     wide: dict[str, type[np.number[Any]]] = {"u": np.uint64, "f": np.float64, "c": np.complex128}
     result: Array = np.empty(array.shape, wide.get(target.kind, np.int64))
     for place in np.ndindex(array.shape):
-        number = array[place]
-        if not isinstance(number, bool | int | float | complex | np.number | np.bool_) or (
-            isinstance(number, np.timedelta64)
-        ):
+        number: Any = array[place]
+        if isinstance(number, np.bool_):
+            number = bool(number)
+        is_number = isinstance(number, int | float | complex | np.number) and not isinstance(number, np.timedelta64)
+        if not is_number:
             raise TypeError(f"{_blamed(what, place, key_axes)} must be a number, not {type(number).__name__}")
         try:
             if integral:
                 result[place] = operator.index(number)
             elif target.kind == "c":
                 result[place] = complex(number)
+            elif isinstance(number, np.complexfloating):  # NumPy would leave out the imaginary part
+                raise TypeError
             else:
                 result[place] = float(number)
+            if isinstance(number, np.inexact) and np.isinf(result[place]) and not np.isinf(number):
+                raise OverflowError
         except TypeError:
             raise TypeError(
                 f"{_blamed(what, place, key_axes)}: a {type(number).__name__} can't be stored as {target}"
@@ -496,8 +528,52 @@ def _exact(array: Array, target: np.dtype[Any]) -> Array:
 
 
 def _refuse_masked(value: object, what: str) -> None:
+    if "numpy.ma" not in sys.modules:  # NumPy imports it for those who use it
+        return
     if isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value)):
         raise TypeError(f"{what} are masked; use .filled() or .compressed()")
+
+
+def _array_of(value: list[Any] | tuple[Any, ...], what: str) -> Array:
+    """An array of whatever dtype NumPy finds for a (nested) sequence. It looks behind the masks of what is within."""
+    try:
+        array = np.array(value)
+    except Exception:  # of masked numbers that shall be integers
+        _refuse_masked_within(value, what, NUMPY_AXES_MAX)
+        raise
+    if "numpy.ma" in sys.modules:
+        # Single numbers, most by far, need no look: masked ones are errors as integers, and NaN as floats.
+        kind, is_long = array.dtype.kind, array.size > 64  # up to there a look is as fast as NumPy's
+        is_clean = kind in "iu" or (kind == "f" and is_long and not np.isnan(array).any())
+        _refuse_masked_within(value, what, array.ndim - is_clean)
+    return array
+
+
+_PLAIN: Final = frozenset((int, float, bool, complex))
+_SEQUENCES: Final = (list, tuple)  # not list | tuple, which is made anew for each number
+
+
+def _refuse_masked_within(value: list[Any] | tuple[Any, ...], what: str, depth: int) -> None:
+    if "numpy.ma" not in sys.modules:
+        return
+    level: Any = value if type(value) in _SEQUENCES else list(_parts(value))
+    for deeper in range(depth - 1, -1, -1):
+        kinds = set(map(type, level))
+        if kinds <= _PLAIN:
+            return
+        for kind in kinds:
+            if issubclass(kind, np.ma.MaskedArray):
+                for part in level:
+                    _refuse_masked(part, what)
+        if not deeper or not any(issubclass(kind, _SEQUENCES) for kind in kinds):
+            return
+        inner = {id(part): part for part in level if isinstance(part, _SEQUENCES)}  # once each: it may hold itself
+        level = list(chain.from_iterable(map(_parts, inner.values())))
+
+
+def _parts(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
+    """What is in a sequence, whatever a subclass says."""
+    return list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
 
 
 def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
@@ -512,40 +588,3 @@ def _blamed(what: str, place: tuple[int, ...], key_axes: int) -> str:
     """rows[i], item j: the row by the place of its key, the item within the row."""
     item = place[key_axes:]
     return _named(what, place[:key_axes]) + (f", item {', '.join(map(str, item))}" if item else "")
-
-
-# ---- Equality -------------------------------------------------------------------------------------------------------
-
-
-def row_equals(mine: Array, other: object) -> bool:
-    """Whether something has the shape of this row and equal numbers. What can't be compared is unequal."""
-    try:
-        array = np.asarray(other)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return array.shape == mine.shape and numbers_equal(mine, array)
-
-
-def numbers_equal(a: Array, b: Array) -> bool:
-    """Whether two arrays of one shape hold equal numbers: NaN differs from NaN, times equal only times of their kind,
-    and an integer equals a float only if it is exactly that float."""
-    kinds = {a.dtype.kind, b.dtype.kind}
-    if not kinds <= set("biufcmM") or (kinds & set("mM") and len(kinds) > 1):
-        return a.size == 0
-    try:
-        equal = np.asarray(a == b)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    if not bool(equal.all()):
-        return False
-    if kinds & set("iu") and kinds & set("fc") and max(a.dtype.itemsize, b.dtype.itemsize) > 4:
-        return _equal_exactly(a, b) if a.dtype.kind in "iu" else _equal_exactly(b, a)
-    return True
-
-
-def _equal_exactly(integers: Array, floats: Array) -> bool:
-    """For integers and floats that are equal once the integers are rounded to float64: whether nothing was rounded."""
-    real = np.asarray(floats.real, np.float64)
-    if real.size == 0 or np.abs(real).max() < 2.0**53:
-        return True
-    return bool((integers.astype(object) == np.frompyfunc(int, 1, 1)(real)).all())

@@ -233,11 +233,13 @@ class Column:
         if notes.get(b"ARROW:extension:name") == _TENSOR:
             try:
                 tensor = json.loads(notes.get(b"ARROW:extension:metadata", b""))
-                order = tensor.get("permutation")
+                order = list(tensor.get("permutation") or ())
+                if sorted(order) != list(range(len(order))):
+                    raise ValueError(order)
                 shape = json.dumps(tensor["shape"]).encode()
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 raise ValueError(f"{self.field.name}: the metadata of its tensor type is not understood") from None
-            if order is not None and order != sorted(order):
+            if order != sorted(order):
                 raise TypeError(f"{self.field.name}: tensors with permuted axes are not read")
             return self._noted(shape)
         return None

@@ -5,7 +5,15 @@ Lies under all Python floors: imports nothing of ours.
 
 from __future__ import annotations
 
-__all__ = ["MissingKeyError", "missing_keys"]
+__all__ = ["MissingKeyError", "missing_keys", "shown"]
+
+SHOWN_BITS_MAX = 256  # 77 digits: room for every key and hash that is meant
+
+
+def shown(number: int) -> str:
+    """An integer for a message. Python refuses to write out very long ones, and nobody would read them."""
+    bit_count = number.bit_length()
+    return str(number) if bit_count <= SHOWN_BITS_MAX else f"an integer of {bit_count} bits"
 
 
 class MissingKeyError(KeyError):
@@ -61,4 +69,4 @@ def missing_keys(key: int, position: int, missing_count: int, shape: tuple[int, 
         rest //= length
     where = f"keys[{', '.join(place)}]" if shape else "keys"
     some = f" ({missing_count} of {total} keys are missing)" if total > 1 else ""
-    return MissingKeyError(f"{where} = {key} is not in the map{some}", key, position, missing_count)
+    return MissingKeyError(f"{where} = {shown(key)} is not in the map{some}", key, position, missing_count)

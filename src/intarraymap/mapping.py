@@ -8,6 +8,7 @@ binding's own and are not wrapped.
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, overload
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, 
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import coerce, pickling
+from intarraymap import coerce, equality, pickling
 from intarraymap._binding import Table
 from intarraymap.batches import Batches
 from intarraymap.exchange import Exchange
@@ -31,6 +32,10 @@ Pairs: TypeAlias = Mapping[int, Any] | Iterable[tuple[KeyLike, npt.ArrayLike]]
 
 if TYPE_CHECKING:
     _Index: TypeAlias = Literal["auto", "hash", "direct"]
+
+
+#: What update() makes room for before it has read a pair: a page, but one row at least, which may be of 1 GiB.
+_FIRST_BYTES = 4096
 
 
 class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], MutableMapping[int, npt.NDArray[D]]):
@@ -317,8 +322,14 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         Table.__init__(new, self.row_shape, self.dtype, 0, self._index_asked(), coerce.fresh_seed(), None)
         return new
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return pickling.reduce(self, operator.index(protocol))
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        number = operator.index(protocol)
+        if type(self).__reduce__ is not IntArrayMap.__reduce__:  # a subclass's own comes first, as a dict's does
+            return self.__reduce__()
+        return pickling.reduce(self, number)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return pickling.reduce(self, 2)  # for a subclass's own to build on
 
     # ---- Mapping ----------------------------------------------------------------------------------------------------
 
@@ -423,13 +434,15 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         else:
             pairs = _pairs(other)
         numbers: list[int] = []
-        rows: npt.NDArray[Any] = np.empty((16, *shape), row_dtype)
+        room = max(1, _FIRST_BYTES // (math.prod(shape) * row_dtype.itemsize))
+        rows: npt.NDArray[Any] = np.empty((room, *shape), row_dtype)
         for key, row in pairs:
             count = len(numbers)
             number = coerce.key(key, f"keys[{count}]")
             exact = coerce.row(row, shape, row_dtype, f"rows[{count}], of key {number}")
             if count == len(rows):
-                rows = np.concatenate((rows, np.empty_like(rows)))
+                rows, full = np.empty((2 * count, *shape), row_dtype), rows
+                rows[:count] = full
             rows[count] = exact
             numbers.append(number)
         self._update_many(np.array(numbers, np.int64), rows[: len(numbers)], "set")
@@ -474,7 +487,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
                 theirs = other[key]
             except KeyError:
                 return False
-            if not coerce.row_equals(row, theirs):
+            if not equality.row_equals(row, theirs):
                 return False
         return True
 
@@ -488,7 +501,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
             orders = np.argsort(mine[0]), np.argsort(theirs[0])
             mine = mine[0][orders[0]], mine[1][orders[0]]
             theirs = theirs[0][orders[1]], theirs[1][orders[1]]
-        return np.array_equal(mine[0], theirs[0]) and coerce.numbers_equal(mine[1], theirs[1])
+        return np.array_equal(mine[0], theirs[0]) and equality.numbers_equal(mine[1], theirs[1])
 
     __hash__ = None  # type: ignore[assignment]
 

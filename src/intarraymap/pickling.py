@@ -42,11 +42,13 @@ def rebuild(
     if not isinstance(row_dtype, str) or key_dtype not in ("<i8", ">i8"):
         raise TypeError("the pickle is broken: a dtype is not a string, or not that of keys")
     shape = coerce.row_shape(row_shape)
-    stored = np.dtype(row_dtype)
-    target = coerce.dtype(stored)
+    target = coerce.dtype(row_dtype)
+    stored = np.dtype(row_dtype)  # in the byte order of whoever pickled it
     coerce.row_fits(shape, target)
     keys = _unpack(key_bytes, np.dtype(key_dtype), (-1,))
     rows = _unpack(row_bytes, stored, (len(keys), *shape))
+    if target.kind == "b":
+        rows = rows.view(np.uint8) != 0  # a bool is 0 or 1, whatever the bytes
     new: Table[Any] = kind.__new__(kind)
     Table.__init__(new, shape, target, 0, coerce.index(index), coerce.fresh_seed(), None)
     new._update_many(coerce.keys_within(keys), coerce.cast(rows, target, False, "rows", 1), "set")
@@ -67,7 +69,7 @@ def _unpack(packed: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.ND
 
 def get_state(source: object) -> Any:
     """What a subclass adds: __dict__ and slots, as pickle wants them; None if there is nothing."""
-    return source.__getstate__() or None
+    return source.__getstate__()
 
 
 def set_state(target: object, state: Any) -> None:
@@ -79,7 +81,7 @@ def set_state(target: object, state: Any) -> None:
         set_state(state)
         return
     attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
-    if attributes:
+    if attributes is not None:
         target.__dict__.update(attributes)
     for name, content in (slots or {}).items():
         setattr(target, name, content)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import coerce
+from intarraymap import equality
 from intarraymap._binding import ITEMS, VALUES
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class MapValues(ValuesView[npt.NDArray[D]]):
 
     def __contains__(self, row: object) -> bool:
         for mine in self:  # noqa: SIM110  # CPython 3.11 loses the row if there is no memory for a generator
-            if coerce.row_equals(mine, row):
+            if equality.row_equals(mine, row):
                 return True
         return False
 
@@ -84,7 +84,7 @@ class MapItems(ItemsView[int, npt.NDArray[D]]):
         if key not in self._mapping:
             return False
         mine = self._mapping.get(key)
-        return mine is not None and coerce.row_equals(mine, row)
+        return mine is not None and equality.row_equals(mine, row)
 
     def __iter__(self) -> Iterator[tuple[int, npt.NDArray[D]]]:
         return self._mapping._cursor(ITEMS, False)

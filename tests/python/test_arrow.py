@@ -1234,3 +1234,25 @@ def test_columns_without_a_dtype_in_common():
     table = pa.table({"key": [1, 2], "a": [1.0, 2.0], "b": pa.array([1, 2], pa.timestamp("s"))})
     with pytest.raises(TypeError, match="have no dtype in common; say dtype"):
         IntArrayMap.from_arrow(table, row=["a", "b"])
+
+
+def test_noted_times_of_no_steps_ended_the_process():
+    for dtype in (b"datetime64[0s]", b"datetime64[s/0]", b"<M8[-0s]"):
+        seconds = Made("tss:", 1, [None, np.array([5])])
+        noted = Made("+w:1", 1, [None], [seconds], "row", notes={b"intarraymap.dtype": dtype})
+        with pytest.raises(ValueError, match="notes the dtype"):
+            from_arrow(table(integers([1]), noted))
+
+
+def test_tensors_that_lie_of_their_axes():
+    def tensor(metadata: bytes) -> Made:
+        noted = {b"ARROW:extension:name": b"arrow.fixed_shape_tensor", b"ARROW:extension:metadata": metadata}
+        return table(integers([1]), fixed([range(6)], notes=noted))
+
+    lies = [b"[" * 50000, b'{"shape": ' + b"[" * 50000, b"\xff"]
+    for order in (b"5", b'["a", 1]', b"[0, 0]", b"[1, 2]", b'{"a": 1}', b"[null, 0]", b"[[0], 1]", b"1.5", b"true"):
+        lies.append(b'{"shape": [2, 3], "permutation": ' + order + b"}")
+    for lie in lies:
+        with pytest.raises(ValueError, match="tensor type is not understood"):
+            from_arrow(tensor(lie))
+    assert from_arrow(tensor(b'{"shape": [2, 3], "permutation": null}')).row_shape == (2, 3)

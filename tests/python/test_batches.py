@@ -1228,3 +1228,80 @@ def test_every_width_and_dtype(make_map, dtype, row_shape):
     assert max(numbers.values()) == 1
     m.set_many(order[:100], rows[order[:100]])
     assert bits(m.get_many(keys)) == bits(rows)
+
+
+class TestBeyondInt64InPopMany:
+    def test_the_second_of_a_duplicate_was_not_missing(self, make_case):
+        case = make_case()
+        for keys in ([5, 5, 2**63], np.array([5, 5, 2**63], "u8"), [5, 5, 10**30]):
+            with pytest.raises(KeyError) as raised:
+                case.map.pop_many(keys)
+            assert (raised.value.key, raised.value.position, raised.value.missing_count) == (5, 1, 2)
+        with pytest.raises(KeyError) as raised:
+            case.map.pop_many([[2**63, 6], [7, 6]])
+        assert (raised.value.key, raised.value.position, raised.value.missing_count) == (2**63, 0, 2)
+        with pytest.raises(KeyError) as raised:
+            case.map.get_many([5, 5, 2**63])
+        assert (raised.value.key, raised.value.position, raised.value.missing_count) == (2**63, 2, 1)
+        case.check()
+
+    def test_what_they_look_like_in_64_bits_is_no_duplicate(self, make_any_key_map):
+        m = make_any_key_map(keys=[-1, 0])
+        with pytest.raises(KeyError) as raised:
+            m.pop_many([-1, 2**64 - 1, 0])
+        assert (raised.value.key, raised.value.position, raised.value.missing_count) == (2**64 - 1, 1, 1)
+        assert sorted(m) == [-1, 0]
+
+    def test_a_read_only_map_had_no_such_key(self, make_map, tmp_path):
+        make_map(keys=[5]).save(tmp_path / "m.iam")
+        with type(make_map()).open(tmp_path / "m.iam") as opened:
+            for keys in ([2**70], [5, 2**70], [5, 2**63]):
+                for default in ((), (0,)):
+                    with pytest.raises(ValueError, match="read-only"):
+                        opened.pop_many(keys, *default)
+
+
+@pytest.mark.parametrize("kind", ["M", "m"])
+def test_times_of_no_steps_ended_the_process(kind):
+    m = build_map("auto", (2,), f"{kind}8[s]", [1])
+    row = np.zeros((1, 2), "i8").view(f"{kind}8[0s]")
+    for use in (
+        lambda: m.get_many([1], out=row),
+        lambda: m.get_many([2], row),
+        lambda: m.pop_many([2], row[0]),
+        lambda: m.ensure_many([2], row[0, 0]),
+        lambda: m.update_many([1], row, "set"),
+        lambda: m.contains_many(row),
+    ):
+        with pytest.raises(TypeError):
+            use()
+
+
+class TestAddAtNames:
+    """The item that is outside its row, by its place in what the caller gave."""
+
+    @pytest.mark.parametrize(
+        ("keys", "items", "name"),
+        [
+            (np.zeros((2, 2), int), [[0, 1], [2, 9]], r"items[1, 1] = 9 "),
+            (np.zeros((2, 2), int), [0, 9], r"items[1] = 9 "),
+            (np.zeros((2, 2), int), [[0], [-1]], r"items[1, 0] = -1 "),
+            (np.zeros((2, 3, 2), int), [[[0, 1]], [[9, 9]]], r"items[1, 0, 0] = 9 "),
+            (np.zeros((2, 3, 2), int), [[0, 1], [2, 3], [4, 0]], r"items[2, 0] = 4 "),
+            (np.zeros(3, int), [9], r"items[0] = 9 "),
+            (np.zeros(3, int), 9, r"items[0] = 9 "),
+            (0, 9, r"items[0] = 9 "),
+            ([[0, 0]], [[0, 2**63]], r"items[0, 1] = 9223372036854775808 "),
+        ],
+    )
+    def test_of_more_axes_had_one(self, make_map, keys, items, name):
+        m = make_map((4,), "int64", [0])
+        before = m[0].tolist()
+        with pytest.raises(ValueError) as raised:
+            m.add_at(keys, items)
+        assert name in str(raised.value)
+        assert m[0].tolist() == before
+
+    def test_too_long_to_be_written_out(self, make_map):
+        with pytest.raises(ValueError, match=r"items\[1\] = an integer of 16610 bits is outside a row of 3 items"):
+            make_map().add_at([5, 5], [0, 10**5000])

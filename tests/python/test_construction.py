@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import copy
+import enum
 import pickle
 import sys
 import weakref
@@ -571,3 +572,55 @@ def test_private_options_change_no_result(option, more, index):
     assert removed.all()
     assert m.contains_many(keys).sum() == len(keys) // 2
     assert m._check() is None
+
+
+#: Times whose unit NumPy takes and then divides by, or divides while it reads it: to the processor a division by zero.
+STEPLESS = ["M8[0s]", "m8[0ns]", "M8[-0D]", "M8[0Y]", "M8[s/0]", "m8[s/ 0]", "M8[s/-1]", "M8[s/4294967296]"]
+
+
+@pytest.mark.parametrize("dtype", [*STEPLESS, "M8[W/2147483647]", b"M8[s/0]", "i4,M8[s/00]"], ids=str)
+def test_times_of_no_steps_ended_the_process(dtype):
+    with pytest.raises(TypeError, match="dtype"):
+        IntArrayMap(1, dtype)
+    with pytest.raises(TypeError, match="dtype"):
+        IntArrayMap.fromkeys([1], [0], dtype)
+
+
+@pytest.mark.parametrize("dtype", [name for name in STEPLESS if "0" in name[3:5]])
+def test_rows_of_no_steps_were_a_map_of_them(dtype):
+    rows = np.zeros((1, 2), "i8").view(dtype)
+    for build in (lambda: IntArrayMap.from_arrays([1], rows), lambda: IntArrayMap.fromkeys([1], rows[0])):
+        with pytest.raises(TypeError, match="steps"):
+            build()
+
+
+def test_a_unit_may_still_be_divided():
+    assert IntArrayMap(1, "M8[D/24]").dtype == np.dtype("M8[h]")
+
+
+def test_an_int32_with_fields_was_taken_for_an_int32():
+    with pytest.raises(TypeError, match="structured"):
+        IntArrayMap(1, np.dtype((np.int32, {"a": (np.int16, 0), "b": (np.int16, 2)})))
+
+
+@pytest.mark.parametrize("shape", [[[1], [1, 2]], [[[1]], [1]], [np.zeros(2), 1], []])
+def test_a_ragged_list_of_lengths_was_a_value_error(shape):
+    with pytest.raises(TypeError, match="list"):
+        IntArrayMap(shape)
+
+
+def test_integers_too_long_to_be_written_out_were_value_errors():
+    for make in (lambda number: IntArrayMap(number), lambda number: IntArrayMap((2, number))):
+        with pytest.raises(OverflowError, match="bits"):
+            make(10**5000)
+        with pytest.raises(ValueError, match="bits"):
+            make(-(10**5000))
+    for use in (lambda number: IntArrayMap(1, capacity=number), IntArrayMap(1).reserve):
+        with pytest.raises(OverflowError, match="16610 bits"):
+            use(10**5000)
+        with pytest.raises(ValueError, match="16610 bits"):
+            use(-(10**5000))
+
+
+def test_a_string_enum_names_an_index():
+    assert IntArrayMap(1, index=enum.Enum("Named", {"HASH": "hash"}, type=str).HASH).index == "hash"

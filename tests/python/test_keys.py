@@ -438,3 +438,44 @@ class TestKeysAreRead:
         assert m.contains_many(np.array([-1], "i1")).tolist() == [True]
         assert np.array_equal(m.get_many(np.array([255], "u1"))[0], m[255])
         assert np.array_equal(m.get_many(np.array([-1], "i2"))[0], m[-1])
+
+
+LONG = 10**5000
+
+
+@pytest.mark.parametrize("key", [LONG, -LONG], ids=["long", "negative"])
+def test_keys_too_long_to_be_written_out_were_value_errors(make_map, key):
+    m = make_map(keys=[0])
+    for put in (
+        lambda: m.__setitem__(key, 0),
+        lambda: m.setdefault(key),
+        lambda: m.set_many([0, key], 0),
+        lambda: m.update({key: 0}),
+        lambda: m.add_at([key], 0),
+        lambda: type(m).fromkeys([key], [0.0]),
+    ):
+        with pytest.raises(OverflowError, match="an integer of 16610 bits"):
+            put()
+    for take in (lambda: m.get_many([0, key]), lambda: m.pop_many([0, key])):
+        with pytest.raises(KeyError) as raised:
+            take()
+        assert (raised.value.key, raised.value.position) == (key, 1)
+        assert "16610 bits" in str(raised.value)
+    for look in (lambda: m[key], lambda: m.pop(key)):
+        with pytest.raises(KeyError) as raised:
+            look()
+        assert raised.value.args == (key,)
+    with pytest.raises(MemoryError, match="bits"):
+        m.contains_many(range(LONG))
+    assert key not in m and m.get(key, 5) == 5 and list(m) == [0]
+
+
+@pytest.mark.parametrize("call", ALL)
+def test_masked_keys_within_a_list_were_read(make_map, call):
+    m = make_map(keys=[0, 1, 2])
+    masked = np.ma.array([1, 2], mask=[0, 1])
+    for keys in ([masked], [masked, masked], [[1, 2], masked], ([[masked]],), [np.ma.masked, 1], [masked[1]]):
+        with pytest.raises(TypeError, match="masked"):
+            ALL[call](m, keys)
+    assert sorted(m) == [0, 1, 2]
+    assert m.contains_many([np.ma.array([1, 2])]).tolist() == [[True, True]], "nothing is masked"

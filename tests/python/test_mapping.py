@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -801,3 +802,74 @@ def test_unequal_to_a_mapping_that_loses_a_key():
     other = Loses()
     other.data[4] = [1]
     assert m != other
+
+
+def times(number: int, dtype: str):
+    return IntArrayMap.from_arrays([0], np.array([[number]], "i8").view(dtype))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ((2**55, "M8[s]"), (0, "M8[ns]"), False),
+        ((1, "m8[s]"), (1000, "m8[ms]"), True),
+        ((7, "m8[3h]"), (3 * 3600 * 10**9, "m8[7ns]"), True),
+        ((2**62, "m8[2s]"), (2**61, "m8[4s]"), True),
+        ((0, "m8[W]"), (0, "m8[as]"), True),
+        ((1, "m8[W]"), (604800 * 10**18 % 2**64, "m8[as]"), False),
+        ((50, "M8[Y]"), (18262, "M8[D]"), True),
+        ((50, "M8[Y]"), (18263, "M8[D]"), False),
+        ((-(10**15), "M8[7M]"), (0, "M8[as]"), False),
+        ((50, "m8[Y]"), (18262, "m8[D]"), False),
+        ((-(2**63), "M8[s]"), (-(2**63), "M8[ms]"), False),
+    ],
+)
+def test_times_of_another_unit_were_equal_where_numpy_wraps(a, b, same):
+    m, other = times(*a), times(*b)
+    for one, two in ((m, other), (other, m), (m, {0: other[0]}), (other, dict(m))):
+        assert (one == two) is same
+        assert (one != two) is not same
+    assert (other[0] in m.values()) is same
+    assert ((0, m[0]) in other.items()) is same
+
+
+def test_times_of_no_steps_are_unequal():
+    """NumPy raises SystemError, or the process ends."""
+    for number in (0, 5):
+        m = times(number, "M8[s]")
+        row = np.array([number], "i8").view("M8[0s]")
+        assert m != {0: row}
+        assert row not in m.values()
+
+
+def test_long_doubles_that_are_equal_were_not():
+    m = IntArrayMap.from_arrays([0], [[2**53 + 1, -(2**63) + 1]])
+    equal = np.array([2**53 + 1, -(2**63) + 1], np.longdouble)
+    if int(equal[0]) == 2**53 + 1:
+        assert m == {0: equal}
+        assert m == {0: equal.astype(np.clongdouble)}
+    assert m != {0: equal.astype(float)}
+    assert m != {0: np.nextafter(equal, np.longdouble(0))}
+
+
+def test_update_made_room_for_sixteen_rows_to_put_one():
+    """Of rows of 1 GiB that is 16 GiB."""
+    m = IntArrayMap(2**20, capacity=4)
+    m.update({1: 1.0})
+    tracemalloc.start()
+    try:
+        m.update({2: 2.0})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**23
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100, 1000])
+@pytest.mark.parametrize("length", [1, 500, 2000])
+def test_update_of_any_length(count, length):
+    rows = rows_for(count, (length,))
+    m = IntArrayMap(length)
+    m.update((key, rows[key]) for key in range(count))
+    assert len(m) == count
+    assert bits(m.get_many(np.arange(count))) == bits(rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -283,3 +285,18 @@ def _cached(kind, dtype):
     if (kind, dtype) not in _cases:
         _cases[kind, dtype] = build_case(kind, (4,), dtype)
     return _cases[kind, dtype]
+
+
+NAMES = [np.str_("add"), enum.StrEnum("Plain", {"ADD": "add"}).ADD, enum.Enum("Named", {"ADD": "add"}, type=str).ADD]
+
+
+@pytest.mark.parametrize("op", NAMES, ids=["numpy", "StrEnum", "Enum"])
+def test_an_op_of_a_subclass_of_str_was_a_type_error(make_map, op):
+    m = make_map((2,), "int64", [1], [[1, 2]])
+    m.update_many([1], 1, op)
+    assert m[1].tolist() == [2, 3]
+    m.merge(m.copy(), op)
+    assert m[1].tolist() == [4, 6]
+    flags = make_map((2,), "datetime64[s]", [1])
+    with pytest.raises(TypeError, match="'add' is not defined"):
+        flags.update_many([1], np.zeros(2, "M8[s]"), op)

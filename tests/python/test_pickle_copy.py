@@ -13,6 +13,7 @@ import pytest
 from model import DTYPES, assert_same, bits, build_map, copy_of, rows_for
 
 from intarraymap import IntArrayMap
+from intarraymap.pickling import rebuild
 
 
 class Plain(IntArrayMap):
@@ -349,3 +350,81 @@ def test_a_protocol_that_is_no_int_was_an_attribute_error():
     for nonsense in (1.5, None, "2", {}):
         with pytest.raises(TypeError, match="integer"):
             m.__reduce_ex__(nonsense)
+
+
+def rebuilt(dtype, row_bytes, shape=(1,)):
+    return rebuild(IntArrayMap, 1, shape, dtype, "<i8", "auto", np.array([7]).tobytes(), row_bytes)
+
+
+def test_bools_of_other_bytes_than_0_and_1_were_taken_in():
+    m = rebuilt("|b1", b"\x02\x00\x01\xff", (4,))
+    assert m[7].view(np.uint8).tolist() == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["i4,(", "(", "f8,,", "M8[s/0]", "M8[0s]", "2147483648i4", "\ud800", ","])
+def test_a_broken_dtype_was_a_syntax_error(dtype):
+    with pytest.raises((TypeError, ValueError)):
+        rebuilt(dtype, bytes(8))
+
+
+def test_a_pickle_of_the_other_byte_order():
+    assert rebuilt(">i4", b"\0\0\1\0")[7].tolist() == [256]
+
+
+class AnyState(IntArrayMap):
+    """Whatever `kept` is, is the state."""
+
+    kept: object = None
+
+    def __getstate__(self):
+        return self.kept
+
+    def __setstate__(self, state):
+        self.got = state
+
+
+@pytest.mark.parametrize("state", [0, "", (), {}, [], np.arange(3), np.zeros(1), np.zeros(0)], ids=repr)
+def test_a_state_that_is_an_array_or_empty_was_lost(state):
+    m = AnyState(2)
+    m.kept = state
+    m[3] = [1, 2]
+    for back in (m.copy(), copy.copy(m), copy.deepcopy(m), pickle.loads(pickle.dumps(m)), m | {}, {} | m):
+        assert np.array_equal(back.got, state) and type(back.got) is type(state)
+        assert back[3].tolist() == [1.0, 2.0]
+
+
+def test_no_state_at_all():
+    m = AnyState(2)
+    assert not hasattr(m.copy(), "got") and not hasattr(pickle.loads(pickle.dumps(m)), "got")
+    assert IntArrayMap(2).__reduce_ex__(5)[2] is None
+
+
+class Reduced(IntArrayMap):
+    """Pickles as its own way is."""
+
+    def __reduce__(self):
+        return Reduced, (5,), {"note": "reduced"}
+
+
+class Noted(IntArrayMap):
+    """Pickles as every map does, with a note."""
+
+    def __reduce__(self):
+        make, arguments, _ = super().__reduce__()
+        return make, arguments, {"note": "reduced"}
+
+
+def test_the_reduce_of_a_subclass_may_build_on_ours():
+    m = Noted(2)
+    m[3] = [1, 2]
+    back = pickle.loads(pickle.dumps(m))
+    assert type(back) is Noted and back == m and back.note == "reduced"
+
+
+def test_the_reduce_of_a_subclass_was_not_asked():
+    m = Reduced(2)
+    for protocol in (2, 3, 4, 5):
+        back = pickle.loads(pickle.dumps(m, protocol))
+        assert type(back) is Reduced and back.row_shape == (5,) and back.note == "reduced"
+    with pytest.raises(TypeError):
+        m.__reduce_ex__("5")

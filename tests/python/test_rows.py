@@ -35,6 +35,7 @@ def make_one():
 
 
 def fits(m, put, row, expected):
+    m.setdefault(1)
     put(m, row)
     expected = np.asarray(expected, m.dtype)
     assert bits(m[1]) == bits(np.broadcast_to(expected, m.row_shape))
@@ -460,3 +461,119 @@ class TestNewRowsAreZero:
         m.delete_many(np.arange(50))
         m.add_at(np.arange(50), 1, 5.0)
         assert (m.get_many(np.arange(50)) == [0.0, 5.0, 0.0, 0.0]).all()
+
+
+@pytest.mark.parametrize("source", ["M8[0s]", "M8[0Y]", "m8[0ns]"])
+def test_times_of_no_steps_ended_the_process(make_one, put, source):
+    row = np.array([5, 6], "i8").view(source)
+    for unit in ("s", "7D", "Y"):
+        m = make_one((2,), f"{source[:2]}[{unit}]", [1])
+        refused(m, put, row, TypeError)
+        refused(m, put, row[0], TypeError)
+
+
+def years(days: int) -> int:
+    """By the calendar's turn of 400 years, so that NumPy has small numbers only."""
+    turns, rest = divmod(days, 400 * 365 + 97)
+    return 400 * turns + np.datetime64(rest, "D").astype("M8[Y]").view("i8").item()
+
+
+#: Number, its unit, the map's unit, and the number that is right; None: none is.
+UNITS = [
+    (10**7, "m8[3h]", "m8[7ns]", None),
+    (10**5, "m8[3h]", "m8[7ns]", 10**5 * 3 * 3600 * 10**9 // 7),
+    (2**62, "m8[3s]", "m8[2s]", 2**62 * 3 // 2),
+    (2**62 + 1, "m8[2s]", "m8[3s]", (2**62 + 1) * 2 // 3),
+    (-(2**63) + 5, "M8[ns]", "M8[h]", (-(2**63) + 5) // (3600 * 10**9)),
+    (-(2**63) + 5, "M8[D]", "M8[Y]", years(-(2**63) + 5)),
+    (2**60, "M8[2W]", "M8[7D]", 2**61),
+    (2**62, "M8[W]", "M8[M]", None),
+    (1, "m8[W]", "m8[as]", None),
+    (0, "m8[W]", "m8[as]", 0),
+    (2**62, "m8[as]", "m8[W]", 0),
+    (-1, "m8[as]", "m8[W]", -1),
+    (330, "M8[Y]", "M8[7ns]", np.datetime64("2300-01-01", "us").view("i8").item() * 1000 // 7),
+    (330, "M8[Y]", "M8[ns]", None),
+    (2**62, "M8[Y]", "M8[M]", None),
+]
+
+
+@pytest.mark.parametrize(("number", "source", "target", "right"), UNITS)
+def test_times_of_another_unit_wrapped(make_one, put, number, source, target, right):
+    row = np.array([number, 0], "i8").view(source)
+    m = make_one((2,), target, [1])
+    if right is None:
+        refused(m, put, row, OverflowError, match="does not fit")
+    else:
+        fits(m, put, row, np.array([right, 0], "i8").view(target))
+    fits(m, put, np.array(["NaT", "NaT"], source), np.array(["NaT", "NaT"], target))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_by_value_within_objects_numbers_were_cut(make_one, put, dtype):
+    """An integer beyond 64 bits makes objects of a list; each is judged for itself all the same."""
+    m = make_one((2,), dtype, [1])
+    far = 10**30 if dtype != "float16" else 2**15
+    refused(m, put, [far, np.complex128(1 + 2j)], TypeError)
+    refused(m, put, [10**30, np.complex64(1)], TypeError)
+    if np.finfo(np.longdouble).max > np.finfo(np.float64).max:
+        refused(m, put, [10**30, np.longdouble("1e4000")], OverflowError)
+    if dtype != "float16":
+        fits(m, put, [far, np.longdouble("inf")], [far, np.inf])
+        fits(m, put, [far, np.True_], [far, 1])
+
+
+def test_by_value_within_objects_complex_numbers_were_cut(make_one, put):
+    m = make_one((2,), "complex128", [1])
+    if np.finfo(np.longdouble).max > np.finfo(np.float64).max:
+        refused(m, put, [10**30, np.clongdouble(np.longdouble("1e4000"))], OverflowError)
+    fits(m, put, [10**30, np.complex64(1 + 2j)], [1e30, 1 + 2j])
+
+
+def test_masked_numbers_within_a_list_were_stored(make_map, put):
+    m = make_map((2,), "float64", [1])
+    masked = np.ma.array([1.0, 2.0], mask=[0, 1])
+    for row in ([np.ma.masked, 1.0], (1.0, masked[1]), [[masked]], [masked, masked]):
+        refused(m, put, row, TypeError, match="masked")
+    fits(m, put, [np.ma.array(1.0), 2.0], [1.0, 2.0])
+    fits(m, put, [np.nan, 2.0], [np.nan, 2.0])
+    long = make_map((100,), "float64", [1])
+    refused(long, put, [np.ma.masked] * 100, TypeError, match="masked")
+    refused(long, put, type("Child", (list,), {})([1.0] * 99 + [np.ma.masked]), TypeError, match="masked")
+    fits(long, put, [np.nan] * 100, [np.nan] * 100)
+    with pytest.raises(TypeError, match="masked"):
+        m.set_many([1, 2], [[1.0, 2.0], masked])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "complex64", "datetime64[s]"])
+def test_single_masked_numbers_within_a_list_were_stored(make_one, put, dtype):
+    """Those that NumPy makes no NaN of."""
+    m = make_one((2,), dtype, [1])
+    one = np.ones((), dtype)
+    hidden = np.ma.array(one, mask=True)
+    for row in ([hidden, one[()]], [np.ma.masked, one[()]], [one[()], hidden]):
+        refused(m, put, row, TypeError, match="masked")
+    fits(m, put, [np.ma.array(one), one[()]], [one, one])
+
+
+def test_a_list_that_holds_masked_numbers_and_itself(make_map):
+    """Where they are looked for is not for ever."""
+    m = make_map((2,), keys=[1])
+    row = [np.ma.masked, 1.0]
+    row.append(row)
+    with pytest.raises(TypeError, match="masked"):
+        m[1] = row
+
+
+def test_numpys_masked_arrays_are_not_imported(run_child):
+    run_child(
+        """
+        import sys
+        import numpy as np
+        before = "numpy.ma" in sys.modules
+        from intarraymap import IntArrayMap
+        m = IntArrayMap.from_arrays(np.array([1, 2], "i4"), [[1, 2], [3, 4]])
+        m.set_many([3, 4], [[1, 2], [3, 4]])
+        assert len(m) == 4 and ("numpy.ma" in sys.modules) == before
+        """
+    )
