@@ -746,30 +746,41 @@ static void test_r1_of_every_bit_beyond(void)
     }
 }
 
-/* Rows at either end of the map and of a chunk of holds. */
+/* Rows at either end of the map and of a chunk of holds: the first and the last chunk have some, or that between. */
 static void test_r3_of_every_row(void)
 {
     enum { KEYS = 3 * HOLD_CHUNK_ROWS - 40 };
-    iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = IAM_INDEX_HASH};
-    iam_map *map;
-    iam_view views[2];
-    EXPECT(iam_map_create(&options, &map) == IAM_OK);
-    put_keys(map, 0, 1, KEYS);
-    EXPECT(iam_view_take(map, 5, &views[0]) == IAM_OK && iam_view_take(map, KEYS - 5, &views[1]) == IAM_OK);
-    char reason[200];
-    for (uint32_t number = 0; number < KEYS; number++) {
-        hold *holds = rows_hold(map->rows, number);
-        EXPECT((holds == NULL) == (number / HOLD_CHUNK_ROWS == 1)); /* the chunk between has no view */
-        if (holds == NULL)
-            continue;
-        POKE(holds->state, HOLD_DEAD);
-        EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN && strncmp(reason, "R3:", 3) == 0);
-        mend();
+    const uint32_t viewed[][2] = {{5, KEYS - 5}, {HOLD_CHUNK_ROWS + 5, HOLD_CHUNK_ROWS + 6}};
+    for (int between = 0; between < 2; between++) {
+        iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = IAM_INDEX_HASH};
+        iam_map *map;
+        iam_view views[2];
+        EXPECT(iam_map_create(&options, &map) == IAM_OK);
+        put_keys(map, 0, 1, KEYS);
+        for (int view = 0; view < 2; view++)
+            EXPECT(iam_view_take(map, viewed[between][view], &views[view]) == IAM_OK);
+        char reason[200];
+        for (uint32_t number = 0; number < KEYS; number++) {
+            hold *holds = rows_hold(map->rows, number);
+            EXPECT((holds != NULL) == ((number / HOLD_CHUNK_ROWS == 1) == (between == 1)));
+            if (holds == NULL)
+                continue;
+            POKE(holds->state, HOLD_DEAD);
+            EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN && strncmp(reason, "R3:", 3) == 0);
+            mend();
+        }
+        harness_validate(map);
+        /* Dead and held, dead and no longer held, free. */
+        remove_keys(map, viewed[between][0], 1, 1);
+        harness_validate(map);
+        iam_view_release(&views[0]);
+        EXPECT(atomic_load(&rows_hold(map->rows, viewed[between][0])->state) == (HOLD_DEAD | HOLD_QUEUED));
+        harness_validate(map);
+        put_keys(map, 0, 1, 1);
+        harness_validate(map);
+        iam_view_release(&views[1]);
+        iam_map_destroy(map);
     }
-    harness_validate(map);
-    iam_view_release(&views[0]);
-    iam_view_release(&views[1]);
-    iam_map_destroy(map);
 }
 
 /* A ring that is a reserved range of a gigabyte is looked at where its ends are, in the pages of memory that are there:
