@@ -392,6 +392,19 @@ static void r2_row_never_used(iam_map *map)
     POKE(map->rows->free_head, (uint32_t)map->rows->used_count);
 }
 
+/* The first row that was never used, with room for its key, ends the list. */
+static void r2_row_never_used_comes_last(iam_map *map)
+{
+    iam_rows *rows = map->rows;
+    EXPECT(rows->key_store.item_count > rows->used_count && rows->used_count % 64 != 0);
+    uint32_t last = rows->free_head;
+    while (*rows_key(rows, last) != IAM_ROW_NONE)
+        last = (uint32_t)*rows_key(rows, last);
+    *rows_key(rows, rows->used_count) = IAM_ROW_NONE; /* nobody's: not mended */
+    POKE(*rows_key(rows, last), (int64_t)rows->used_count);
+    POKE(rows->free_count, rows->free_count + 1);
+}
+
 static void r2_one_too_few(iam_map *map)
 {
     POKE(map->rows->free_count, map->rows->free_count - 1);
@@ -619,6 +632,7 @@ static const struct {
     {"R1", make_hash, r1_bound_too_high},
     {"R1", make_direct, r1_bound_too_high},
     {"R2", make_hash, r2_row_never_used},
+    {"R2", make_hash, r2_row_never_used_comes_last},
     {"R2", make_hash, r2_one_too_few},
     {"R2", make_hash, r2_deferred_row_is_present},
     {"R2", make_hash, r2_free_row_is_present},
@@ -703,6 +717,69 @@ static void test_none_is_missing(void)
         for (size_t j = 0; j < sizeof cases / sizeof *cases; j++)
             broken |= strcmp(numbers[i], cases[j].number) == 0;
         EXPECT(broken);
+    }
+}
+
+/* No bit from the bound on, wherever it stands in its word and its word in what is committed. */
+static void test_r1_of_every_bit_beyond(void)
+{
+    for (int is_hash = 0; is_hash < 2; is_hash++) {
+        iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64};
+        options.index = is_hash ? IAM_INDEX_HASH : IAM_INDEX_AUTO;
+        iam_map *map;
+        EXPECT(iam_map_create(&options, &map) == IAM_OK);
+        put_keys(map, 0, 1, 600);
+        EXPECT(iam_map_reserve(map, 1500) == IAM_OK);
+        uint64_t bit_count = map->rows->presence_store.item_count * 64;
+        EXPECT(bit_count >= map->rows->used_count + 5 * 64);
+        char reason[200];
+        for (uint64_t number = map->rows->last_bound; number < bit_count; number += number % 64 < 2 ? 1 : 61) {
+            uint64_t *word = rows_word(map->rows, number);
+            POKE(*word, *word | (uint64_t)1 << (number & 63));
+            if (number >> 6 <= (map->rows->used_count - 1) >> 6) /* so that the sum agrees */
+                POKE(map->rows->live_count, map->rows->live_count + 1);
+            EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN && strncmp(reason, "R1:", 3) == 0);
+            mend();
+        }
+        harness_validate(map);
+        iam_map_destroy(map);
+    }
+}
+
+/* Rows at either end of the map and of a chunk of holds: the first and the last chunk have some, or that between. */
+static void test_r3_of_every_row(void)
+{
+    enum { KEYS = 3 * HOLD_CHUNK_ROWS - 40 };
+    const uint32_t viewed[][2] = {{5, KEYS - 5}, {HOLD_CHUNK_ROWS + 5, HOLD_CHUNK_ROWS + 6}};
+    for (int between = 0; between < 2; between++) {
+        iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64, .index = IAM_INDEX_HASH};
+        iam_map *map;
+        iam_view views[2];
+        EXPECT(iam_map_create(&options, &map) == IAM_OK);
+        put_keys(map, 0, 1, KEYS);
+        for (int view = 0; view < 2; view++)
+            EXPECT(iam_view_take(map, viewed[between][view], &views[view]) == IAM_OK);
+        char reason[200];
+        for (uint32_t number = 0; number < KEYS; number++) {
+            hold *holds = rows_hold(map->rows, number);
+            EXPECT((holds != NULL) == ((number / HOLD_CHUNK_ROWS == 1) == (between == 1)));
+            if (holds == NULL)
+                continue;
+            POKE(holds->state, HOLD_DEAD);
+            EXPECT(iam_map_validate(map, reason, sizeof reason) == IAM_BROKEN && strncmp(reason, "R3:", 3) == 0);
+            mend();
+        }
+        harness_validate(map);
+        /* Dead and held, dead and no longer held, free. */
+        remove_keys(map, viewed[between][0], 1, 1);
+        harness_validate(map);
+        iam_view_release(&views[0]);
+        EXPECT(atomic_load(&rows_hold(map->rows, viewed[between][0])->state) == (HOLD_DEAD | HOLD_QUEUED));
+        harness_validate(map);
+        put_keys(map, 0, 1, 1);
+        harness_validate(map);
+        iam_view_release(&views[1]);
+        iam_map_destroy(map);
     }
 }
 
@@ -911,6 +988,8 @@ int main(void)
 {
     RUN(test_every_invariant_is_watched);
     RUN(test_none_is_missing);
+    RUN(test_r1_of_every_bit_beyond);
+    RUN(test_r3_of_every_row);
     RUN(test_d4_of_a_reserved_ring);
     RUN(test_d4_of_a_plain_ring);
 #ifdef INTARRAYMAP_CHECKED
