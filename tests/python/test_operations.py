@@ -393,8 +393,9 @@ for name in OPERATIONS:
     turn(5)
     first, size = turn(3), resident()
     told = [first, turn(TIMES), turn(TIMES)]
+    # What is told takes two or three blocks itself.
     growth = min(now[0] - then[0] for then, now in zip(told, told[1:]))
-    if growth > TIMES // 15 or any(each[1:] != first[1:] for each in told):
+    if growth > TIMES // 15 + 3 or any(each[1:] != first[1:] for each in told):
         wrong.append((name, told))
     if resident() - size > 3 << 20:
         turn(TIMES)  # a heap that settles down?
