@@ -345,19 +345,20 @@ def test_init_twice_in_every_way():
     table = IntArrayMap.__mro__[1]
     for again in (
         lambda: m.__init__(3),
-        lambda: m.__init__(),
         lambda: m.__init__(4, "int8", capacity=10**6),
         lambda: m.__init__("nonsense"),
         lambda: IntArrayMap.__init__(m, 3),
         lambda: table.__init__(m, (3,), np.dtype("f8"), 0, "auto", 1, None),
         lambda: m._copy_from(IntArrayMap(4), 1),
     ):
-        with pytest.raises((RuntimeError, TypeError)):
+        with pytest.raises(RuntimeError, match="works only once"):
             again()
         assert m.row_shape == (3,)
         assert m[1].tolist() == [1.0] * 3
+    with pytest.raises(TypeError, match="row_shape"):
+        m.__init__()
     m.close()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="works only once"):
         m.__init__(3)
 
 
