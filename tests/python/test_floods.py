@@ -202,6 +202,61 @@ def test_pattern(random_shape, pattern, one_by_one):
         assert share <= random_shape[1] * 1.4 + 0.03, f"seed {seed}"
 
 
+@pytest.mark.parametrize("one_by_one", [False, True], ids=["batch", "one by one"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_pattern_of_a_map_that_chooses_its_index(random_shape, pattern, one_by_one):
+    """index="auto": where it hashes, as above; where it is direct there is no shape to spoil, and memory is bounded."""
+    keys = PATTERNS[pattern]
+    hashed = IntArrayMap(1, "int8", index="hash", seed=3)
+    hashed.set_many(keys, 1)
+    m = IntArrayMap(1, "int8", seed=3)
+    if one_by_one:
+        for key in keys.tolist():
+            m[key] = 1
+        while m.stats().leaving_direct:
+            m[int(keys[0])] = 1
+    else:
+        m.set_many(keys, 1)
+    assert len(m) == len(keys)
+    stats = m.stats()
+    if stats.index == "direct":
+        assert m.nbytes <= 2 * hashed.nbytes + (256 << 10)
+    else:
+        assert stats.longest_chain <= random_shape[0] + 1
+        assert stats.overflow_count / stats.bucket_count <= random_shape[1] * 1.4 + 0.03
+
+
+#: Which keys of a pattern go.
+DELETES = {
+    "every other": lambda count: np.arange(0, count, 2),
+    "the first": lambda count: np.arange(count // 2),
+    "the last, backwards": lambda count: np.arange(count - 1, count // 2, -1),
+    "all but one in eight": lambda count: np.flatnonzero(np.arange(count) % 8),
+    "by low bits": lambda count: np.flatnonzero(np.arange(count) & 0x30),
+}
+
+
+@pytest.mark.parametrize("gone", DELETES)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_deletes_and_misses_of_a_pattern(random_shape, pattern, gone):
+    """Those that stay lie in no longer chains, and a miss reads no more than the longest of them."""
+    keys = PATTERNS[pattern]
+    m = IntArrayMap(1, "int8", index="hash", seed=2**63 + 7)
+    m.set_many(keys, 1)
+    before = m.stats()
+    out = keys[DELETES[gone](len(keys))]
+    assert m.delete_many(out).all()
+    after = m.stats()
+    assert after.longest_chain <= min(before.longest_chain, random_shape[0] + 1)
+    assert after.overflow_count <= before.overflow_count
+    assert after.overflow_count <= (len(keys) - len(out)) / 8
+    assert not m.contains_many(out).any()
+    m.set_many(out, 1)
+    again = m.stats()
+    assert again.longest_chain <= random_shape[0] + 1
+    assert again.overflow_count / again.bucket_count <= random_shape[1] * 1.4 + 0.03
+
+
 def test_seeds_lay_keys_out_differently():
     """Keys that crowd one bucket under one seed do not under another: the seed matters for where they go."""
     m = IntArrayMap(1, "int8", index="hash", seed=1)

@@ -364,8 +364,12 @@ assert sum(m.nbytes for m in maps) / len(maps) < 16_384
             list(m.items())
             list(m.scan())
             m.copy()
-            for bad in (lambda: m.get_many(keys + 1), lambda: m.set_many(keys, rows[1:]), lambda: m[default]):
-                with pytest.raises((KeyError, ValueError, TypeError)):
+            for error, bad in (
+                (KeyError, lambda: m.get_many(keys + 1)),
+                (ValueError, lambda: m.set_many(keys, rows[1:])),
+                (TypeError, lambda: m[default]),
+            ):
+                with pytest.raises(error):
                     bad()
 
         everything()

@@ -366,8 +366,8 @@ MISCHIEFS = {
 ALLOWED = (*DOCUMENTED_ERRORS, OSError, MischiefError)
 #: Operations that ask for everything before they begin: the mischief comes first, and then all of them or nothing.
 ASK_FIRST = {
-    *"setitem setdefault update ior set_many add_many update_many add_at delete_many pop_many".split(),
-    *"ensure_many merge get_many contains_many index_many reserve pop delitem".split(),
+    *"setitem setdefault delitem pop update ior merge reserve get_many contains_many index_many".split(),
+    *"set_many add_many update_many add_at delete_many pop_many ensure_many".split(),
 }
 #: Mischiefs that are the same on a twin, and leave it a map.
 REPEATED = MISCHIEFS.keys() - {"close", "again", "raise"}
@@ -459,6 +459,7 @@ def test_what_is_asked_in_vain():
         "setitem number",
         "init",
         "index name",
+        "update_many op",
         "reduce",
         "progress",
         "get_many out",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zipfile
 
 import numpy as np
 import pytest
@@ -148,6 +149,34 @@ def test_refused(tmp_path, arrays, error):
     np.savez(tmp_path / "m.npz", **arrays)
     with pytest.raises(error):
         IntArrayMap.from_npz(tmp_path / "m.npz")
+
+
+def test_times_of_divided_units_ended_the_process(tmp_path, run_child):
+    whole = tmp_path / "m.npz"
+    np.savez(whole, keys=np.arange(2), rows=np.zeros((2, 1), "M8[as]"))
+    for unit in (b"[s/0]", b"[Y/4294967296]", b"[h/00]"):
+        parts = {}
+        with zipfile.ZipFile(whole) as archive:
+            for name in archive.namelist():
+                parts[name] = archive.read(name)
+        length = len(unit) - len(b"[as]")
+        assert b"[as]" in parts["rows.npy"] and b" " * length in parts["rows.npy"]
+        parts["rows.npy"] = parts["rows.npy"].replace(b"[as]", unit).replace(b" " * length + b"\n", b"\n")
+        path = tmp_path / "broken.npz"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data)
+        run_child(
+            f"""
+            from intarraymap import IntArrayMap
+            try:
+                IntArrayMap.from_npz({str(path)!r})
+            except ValueError as error:
+                assert "divided" in str(error), error
+            else:
+                raise AssertionError("no error")
+            """
+        )
 
 
 def test_an_array_is_no_archive(tmp_path):

@@ -345,19 +345,20 @@ def test_init_twice_in_every_way():
     table = IntArrayMap.__mro__[1]
     for again in (
         lambda: m.__init__(3),
-        lambda: m.__init__(),
         lambda: m.__init__(4, "int8", capacity=10**6),
         lambda: m.__init__("nonsense"),
         lambda: IntArrayMap.__init__(m, 3),
         lambda: table.__init__(m, (3,), np.dtype("f8"), 0, "auto", 1, None),
         lambda: m._copy_from(IntArrayMap(4), 1),
     ):
-        with pytest.raises((RuntimeError, TypeError)):
+        with pytest.raises(RuntimeError, match="works only once"):
             again()
         assert m.row_shape == (3,)
         assert m[1].tolist() == [1.0] * 3
+    with pytest.raises(TypeError, match="row_shape"):
+        m.__init__()
     m.close()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="works only once"):
         m.__init__(3)
 
 
@@ -393,8 +394,9 @@ for name in OPERATIONS:
     turn(5)
     first, size = turn(3), resident()
     told = [first, turn(TIMES), turn(TIMES)]
+    # What is told takes two or three blocks itself.
     growth = min(now[0] - then[0] for then, now in zip(told, told[1:]))
-    if growth > TIMES // 15 or any(each[1:] != first[1:] for each in told):
+    if growth > TIMES // 15 + 3 or any(each[1:] != first[1:] for each in told):
         wrong.append((name, told))
     if resident() - size > 3 << 20:
         turn(TIMES)  # a heap that settles down?
