@@ -62,9 +62,9 @@ class WholeMap(Batch[D]):
 
         Notes
         -----
-        O(blocks). While any of the arrays lives, no row that is freed is used again and `compact` raises BufferError. They
-        show what the storage shows: a key deleted later leaves ``present``, and its place in ``keys`` is undefined then; a
-        row that was free before may come to have a key.
+        O(blocks). While any of the arrays lives, no row that is freed is used again and `compact` raises BufferError.
+        They show what the storage shows: a key deleted later leaves ``present``, and its place in ``keys`` is undefined
+        then; a row that was free before may come to have a key.
 
         Examples
         --------
