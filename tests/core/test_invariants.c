@@ -790,7 +790,7 @@ static void test_d4_of_a_reserved_ring(void)
     iam_options options = {.row_items = ROW, .kind = IAM_FLOAT64};
     iam_map *map;
     EXPECT(iam_map_create(&options, &map) == IAM_OK);
-    put_keys(map, 128 * 1000, 128 * 20000, 2);
+    put_keys(map, 128 * 1001, 128 * 20001, 2); /* either end at an odd entry */
     EXPECT(map->state == MAP_DIRECT && map->direct.ring_reserved);
     char reason[200];
     const direct *index = &map->direct;
