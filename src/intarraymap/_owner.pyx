@@ -440,6 +440,7 @@ cdef int tell_tracemalloc(Owner owner) except -1:
 
 
 cdef int check_written(Owner owner, bint is_big) except -1:
+    """Checked builds. The core has looked already (map_check) at all but maps over files, less often, and aborts."""
     cdef uint64_t paid = bytes_load(&owner.bytes_unchecked) + CHECKED_BYTES
     is_due = is_big or paid >= bytes_load(&owner.bytes_now)
     bytes_store(&owner.bytes_unchecked, 0 if is_due else paid)
