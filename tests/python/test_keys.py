@@ -355,8 +355,8 @@ class TestKeyArrays:
         ],
         ids=plain,
     )
-    def test_type_error(self, make_case, call, keys):
-        m = make_case(count=3).map
+    def test_type_error(self, make_map, call, keys):
+        m = make_map(keys=[0, 1, 2])
         before = copy_of(m)
         with pytest.raises(TypeError):
             ALL[call](m, keys)

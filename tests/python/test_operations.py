@@ -409,7 +409,7 @@ print(len(OPERATIONS))
 """
 
 
-@pytest.mark.parametrize(("kind", "times"), [("hash", 150), ("direct", 150), ("growing", 30), ("leaving", 15)])
+@pytest.mark.parametrize(("kind", "times"), [("hash", 150), ("direct", 150), ("growing", 15), ("leaving", 8)])
 def test_no_operation_leaks(run_child, kind, times):
     """Blocks, descriptors, references to maps and inputs, files, resident memory: flat, for every operation."""
     out = run_child(LEAKS.replace("KIND", repr(kind)), timeout=240, TIMES=str(times))
