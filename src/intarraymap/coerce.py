@@ -323,6 +323,8 @@ def farthest(keys: npt.NDArray[np.int64], anchor: int | None) -> str:
 def items(value: Any, key_shape: Shape, item_count: int) -> tuple[npt.NDArray[np.int64], Shape]:
     """Item numbers of `add_at`: an exact array of shape S, or of one item, and the shape in which they were given.
     The binding checks their range."""
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        _broadcast(value, key_shape, "items")  # before anything is copied
     numbers, outside, given = keys(value, "items")
     if outside is not None and given is not None:
         place = _first(outside)
@@ -340,14 +342,20 @@ def item_place(position: int, shape: Shape, given: Shape) -> str:
 def values(value: Any, key_shape: Shape, row_dtype: np.dtype[Any]) -> Array:
     """Values of `add_at`: an exact array of shape S, or of one item."""
     array, by_value = find_numbers(value, "values", row_dtype)
+    if array.ndim > 0:
+        _broadcast(array, key_shape, "values")  # before anything is copied
     return _spread(cast(array, row_dtype, by_value, "values", array.ndim), key_shape, "values")
 
 
 def _spread(array: Array, key_shape: Shape, what: str) -> Array:
     if array.size == 1 and array.ndim <= len(key_shape):
         return array
+    return _exact(_broadcast(array, key_shape, what), array.dtype)
+
+
+def _broadcast(array: Array, key_shape: Shape, what: str) -> Array:
     try:
-        return _exact(np.broadcast_to(array, key_shape), array.dtype)
+        return np.broadcast_to(array, key_shape)
     except ValueError:
         raise ValueError(f"{what} of shape {array.shape} don't broadcast to the shape of keys, {key_shape}") from None
 

@@ -269,8 +269,8 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         if array.ndim == 0:
             raise ValueError("row must have at least one axis: its shape becomes row_shape")
         row_dtype = coerce.dtype(array.dtype) if wanted is None else wanted
+        new = cls(array.shape, row_dtype)  # which refuses rows that are too large, before one is copied
         exact = coerce.cast(array, row_dtype, by_value, "row", 0)
-        new = cls(array.shape, row_dtype)
         new._update_many(numbers, exact, "set")
         return new
 
