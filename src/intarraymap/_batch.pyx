@@ -294,6 +294,39 @@ cdef class Batch(Owner):
                 return (keys, rows) if count == room else (keys[:count].copy(), rows[:count].copy())
             count += count // 64  # keys come faster than we allocate: ask for a little more
 
+    def _merge_itself(self, str op not None):
+        """Each row combined with itself. One call: nothing comes between reading and writing."""
+        cdef uint64_t room
+        cdef uint64_t count
+        cdef iam_op code = <iam_op><int>OPS[op]
+        cdef iam_status status = IAM_OK
+        cdef PyThreadState *thread
+        cdef cnp.ndarray keys, rows
+        cdef int64_t *keys_out
+        cdef void *rows_out
+        if not iam_op_defined(code, self.kind):
+            raise TypeError(f"{op!r} is not defined on {self.row_dtype}")
+        lock(self, False)
+        count = iam_map_count(self.map)
+        unlock(self)
+        while True:
+            room = count
+            keys = new_like(self, INT64, room, False)
+            rows = new_like(self, self.row_dtype, room, True)
+            keys_out, rows_out = <int64_t *>cnp.PyArray_DATA(keys), cnp.PyArray_DATA(rows)
+            self.begin(WRITE, room, &thread)
+            count = iam_map_count(self.map)
+            if count <= room:
+                if iam_map_export(self.map, keys_out, rows_out):
+                    status = iam_map_update_many(self.map, keys_out, count, rows_out, self.row_bytes, code)
+                else:
+                    status = IAM_DAMAGED
+            self.end(WRITE, thread)
+            if status != IAM_OK:
+                fail(status, "merging a map with itself")
+            if count <= room:
+                return
+
     def _snapshot(self):
         """(keys, rows) in row order that nobody will change: read-only storage itself if it is one run, else copies."""
         cdef uint64_t count

@@ -546,7 +546,7 @@ class Batches(Batch[D]):
         Notes
         -----
         O(length of other), one batch. Two maps are never locked at once: a map that may change is copied out first, a
-        read-only one without deleted keys is read where it lies. Releases the GIL.
+        read-only one without deleted keys is read where it lies. A map and itself are one call. Releases the GIL.
 
         Examples
         --------
@@ -561,5 +561,8 @@ class Batches(Batch[D]):
             raise TypeError(f"merge() takes an IntArrayMap, not {type(other).__name__}")
         if other.row_shape != self.row_shape:
             raise ValueError(f"rows of shape {other.row_shape} can't go into a map of rows {self.row_shape}")
+        if other is self:
+            self._merge_itself(name)
+            return
         keys, rows = other._snapshot()
         self._update_many(keys, coerce.cast(rows, self.dtype, False, "rows", 1), name)
