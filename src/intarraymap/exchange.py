@@ -82,8 +82,8 @@ class Exchange(Batch[D]):
         copy : bool, optional
             True: what is handed over is the map as it is when it is read, and never changes. False: it is the map's own
             memory (keys are copied); a row that is written to later changes there too, one that is deleted stays, and
-            as long as any of it lives no freed row is used again and `compact` raises BufferError, as with `blocks`.
-            Not given: no copy of a read-only map, unless its rows lie in very many pieces.
+            as long as any of it lives no row that is freed is used again and `compact` raises BufferError, as with
+            `blocks`. Not given: no copy of a read-only map, unless its rows lie in very many pieces.
 
         Returns
         -------
@@ -294,7 +294,8 @@ class Exchange(Batch[D]):
         Parameters
         ----------
         path : path-like
-            Its name is taken as it is. A file that is there is replaced when the new one is whole.
+            Its name is taken as it is. A file that is there is replaced when the new one is whole and on the disk, as
+            by `save`: its permissions stay, and a symbolic link is followed.
         compress : bool, default False
             As ``numpy.savez_compressed``.
 
