@@ -105,6 +105,8 @@ static void test_who_waited_before_a_fork(void)
         EXPECT(lock_try(&gate, exclusive != 0, FORK_COUNT + 1) == IAM_OK);
         EXPECT(gate.waiting == 0 && gate.writers_waiting == 0);
         expect_valid(&gate);
+        const lock between = {.word = (uint64_t)FORK_COUNT << 32 | UINT32_MAX}; /* while they are forgotten */
+        expect_valid(&between);
         EXPECT(lock_try(&gate, false, FORK_COUNT + 1) == (exclusive ? IAM_LOCKED : IAM_OK));
         EXPECT(lock_try(&gate, false, FORK_COUNT) == IAM_FORKED);
     }

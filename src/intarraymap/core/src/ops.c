@@ -127,7 +127,7 @@ COMPLEX_LOOPS(complex64, complex_float)
 COMPLEX_LOOPS(complex128, complex_double)
 
 /* A view of other type over a row of bool can leave any byte there: what is not zero is true, and one comes out. */
-LOOP(and_bool, uint8_t, (uint8_t)(a != 0 && b != 0))
+LOOP(and_bool, uint8_t, (uint8_t)((a != 0) & (b != 0)))
 LOOP(or_bool, uint8_t, (uint8_t)((a | b) != 0))
 LOOP(xor_bool, uint8_t, (uint8_t)((a != 0) != (b != 0)))
 
