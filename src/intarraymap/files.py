@@ -239,18 +239,22 @@ def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progre
     """Whoever calls `progress`, or is interrupted, holds no lock: the thread that holds it runs no Python meanwhile.
 
     A signal handler may raise at any moment here, but never in the thread. threading.Thread is not up to that: once its
-    start() is interrupted nobody knows whether it runs, and its own locks may stay locked. What is noted by the same
-    call that does it (paths.py) is known: `started` is empty, or there is a thread that will say when it is over.
+    start() is interrupted nobody knows whether it runs, and its own locks may stay locked. start_new_thread can also
+    begin one and then have no memory for its number. So the thread asks for the `claim` first, and who gives up here
+    asks for it too: either it is the thread's, which will say when it is over, or the thread will do nothing.
     """
     outcome: list[Any] = [None]  # of the thread: True, or what it raised; None until it is over
-    bells: list[LockType] = []  # one, rung (released) by the thread when it is over
+    locks: list[LockType] = []  # a bell, rung (released) by the thread when it is over, and the claim
     sources = [source]
     copies: list[int] = []  # of the descriptor: the thread's own, in case somebody else closes the other
     started: list[int] = []
+    given_up: list[bool] = []  # whether the claim was to be had here: noted by the same call that asks (paths.py)
     seed = coerce.fresh_seed()
 
     def write() -> Iterator[None]:
         try:
+            if not locks[1].acquire(False):
+                return
             try:
                 is_whole = write_image(sources.pop(), copies[0], seed, ticket)  # when it is over it holds no map
             finally:
@@ -258,17 +262,17 @@ def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progre
             outcome[0] = is_whole
         except BaseException as error:  # raised below, in the thread that called
             outcome[0] = error
-        bells[0].release()
+        locks[0].release()
         return
         yield  # never: but a generator has its frame before the thread begins, which might find no memory for one
 
     try:
-        bells.extend(starmap(allocate_lock, ((),)))
+        locks.extend(starmap(allocate_lock, ((), ())))
     except RuntimeError:  # so it says that there is no memory
-        if bells:
+        if len(locks) == 2:
             raise
         raise MemoryError("no memory for a lock") from None
-    bell = bells[0]
+    bell, claim = locks
     bell.acquire()
     run: Callable[..., Any] = next
     try:
@@ -279,6 +283,7 @@ def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progre
         except RuntimeError:  # no more threads, or the interpreter is going
             if started:  # neither: a signal handler raised it
                 raise
+            given_up.extend(map(claim.acquire, (False,)))
             outcome[0] = write_image(source, descriptor, seed, ticket)
         while outcome[0] is None:
             is_over = bell.acquire(timeout=PROGRESS_SECONDS)
@@ -286,13 +291,16 @@ def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progre
                 progress(*ticket.progress())
     finally:
         interrupts: list[BaseException] = []
-        while started and outcome[0] is None:  # however often Ctrl-C is pressed
+        while not given_up or (not given_up[0] and outcome[0] is None):  # however often Ctrl-C is pressed
             try:
-                ticket.cancel()
-                bell.acquire(timeout=PROGRESS_SECONDS)
+                if not given_up:
+                    given_up.extend(map(claim.acquire, (False,)))
+                elif outcome[0] is None:
+                    ticket.cancel()
+                    bell.acquire(timeout=PROGRESS_SECONDS)
             except BaseException as error:
                 interrupts.append(error)
-        if copies and not started:
+        if copies and given_up[0]:
             os.close(copies[0])
         if interrupts:
             raise interrupts.pop()
