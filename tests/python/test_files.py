@@ -687,13 +687,15 @@ def test_a_thread_without_memory_left_the_file_written_twice(path, run_child):
                 m.save({str(path)!r}, progress=tell)
             except BaseException as error:
                 raised = error
-            for _ in range(2):  # hooks must not go under a thread that ends: that is a crash of their own
+            waiting = True
+            while waiting:  # hooks must not go under a thread that ends: that is a crash of their own
                 try:
                     while _thread._count():
                         time.sleep(0.001)
                     time.sleep(0.001)
+                    waiting = False
                 except MemoryError:
-                    continue
+                    pass
             _testcapi.remove_mem_hooks()
             assert raised is None or isinstance(raised, MemoryError), raised
             assert os.listdir({str(path.parent)!r}) == [{path.name!r}], n
