@@ -334,6 +334,22 @@ static void test_what_is_built_at_one_go(void)
     iam_map_destroy(map);
 }
 
+/* What an ensure at one go says of new keys are bools. */
+static void test_ensuring_at_one_go(void)
+{
+    static int64_t numbers[BUILD_KEYS_LEAST];
+    static uint8_t created[BUILD_KEYS_LEAST];
+    for (size_t i = 0; i < BUILD_KEYS_LEAST; i++)
+        written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+    iam_map *map = create_doubles(IAM_INDEX_HASH, IAM_GROWTH_STEPS);
+    for (int again = 0; again < 2; again++) {
+        EXPECT(iam_map_ensure_many(map, written, BUILD_KEYS_LEAST, values[0], numbers, created) == IAM_OK);
+        for (size_t i = 0; i < BUILD_KEYS_LEAST; i++)
+            EXPECT(numbers[i] == (int64_t)i && created[i] == !again);
+    }
+    iam_map_destroy(map);
+}
+
 /* Twins in any two slots of a bucket whose other keys all have tags of their own. */
 static void test_twins_in_any_two_slots(void)
 {
@@ -872,6 +888,7 @@ int main(void)
     RUN(test_holes_in_pages);
     RUN(test_building_at_one_go);
     RUN(test_what_is_built_at_one_go);
+    RUN(test_ensuring_at_one_go);
     RUN(test_twins_in_any_two_slots);
     RUN(test_room_is_for_distinct_keys);
     RUN(test_building_that_gives_up);
