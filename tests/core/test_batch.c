@@ -337,15 +337,15 @@ static void test_what_is_built_at_one_go(void)
 /* What an ensure at one go says of new keys are bools. */
 static void test_ensuring_at_one_go(void)
 {
-    static int64_t numbers[BUILD_KEYS_LEAST];
-    static uint8_t created[BUILD_KEYS_LEAST];
+    static int64_t new_rows[BUILD_KEYS_LEAST];
+    static uint8_t are_new[BUILD_KEYS_LEAST];
     for (size_t i = 0; i < BUILD_KEYS_LEAST; i++)
         written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
     iam_map *map = create_doubles(IAM_INDEX_HASH, IAM_GROWTH_STEPS);
     for (int again = 0; again < 2; again++) {
-        EXPECT(iam_map_ensure_many(map, written, BUILD_KEYS_LEAST, values[0], numbers, created) == IAM_OK);
+        EXPECT(iam_map_ensure_many(map, written, BUILD_KEYS_LEAST, values[0], new_rows, are_new) == IAM_OK);
         for (size_t i = 0; i < BUILD_KEYS_LEAST; i++)
-            EXPECT(numbers[i] == (int64_t)i && created[i] == !again);
+            EXPECT(new_rows[i] == (int64_t)i && are_new[i] == !again);
     }
     iam_map_destroy(map);
 }
