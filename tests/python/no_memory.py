@@ -31,7 +31,7 @@ ENOUGH = 25
 #: loses the arguments of a call that gets no frame: nine blocks for `m.update(pairs)`. Plain Python does so without us.
 MOST_BLOCKS = 40
 #: Operations with so many calls of Python in them that it comes to one block a refusal.
-LOST_BY_PYTHON = {"from_arrow", "load", "open", "open c"}
+LOST_BY_PYTHON = {"from_arrow", "load", "open", "open c", "update pairs"}
 SWEEPS_MORE = 2  # of an operation that seems to leak
 MOST = 5000
 

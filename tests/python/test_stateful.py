@@ -103,6 +103,15 @@ def keys_of_run(run: tuple[int, int, int, int]) -> np.ndarray:
     return np.repeat(np.arange(first, first + count * step, step), times)
 
 
+def same_product(got, wanted):
+    """NumPy multiplies complex numbers with one rounding or with two, by their place in the array."""
+    if got.dtype.kind != "c" or not np.array_equal(np.isfinite(got), np.isfinite(wanted)):
+        return False
+    finite = np.isfinite(got)
+    most = 8 * np.finfo(got.dtype).eps * np.abs(wanted[finite])
+    return bool((np.abs(got[finite] - wanted[finite]) <= most).all())
+
+
 class Machine(RuleBasedStateMachine):
     kind = "hash"
     keys_of = ANY
@@ -207,7 +216,8 @@ class Machine(RuleBasedStateMachine):
         if op != "set" and self.dtype.kind in "fc":
             for key in set(flat):
                 got = self.m[key].copy()
-                assert equal(got, self.model[key], exact=False)
+                wanted = self.model[key]
+                assert equal(got, wanted, exact=False) or (op == "mul" and same_product(got, wanted))
                 self.model[key] = got
 
     def expected(self, keys):
