@@ -178,7 +178,7 @@ def suite(name: str, tests: list[str], *arguments: str) -> Light:
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir()
     # NumPy's pools are kept out of it: the threads are ours.
-    environ = {**os.environ, "PYTHON_GIL": "0", "OMP_NUM_THREADS": "1"}
+    environ = {**os.environ, "PYTHON_GIL": "0", "OMP_NUM_THREADS": "1", "INTARRAYMAP_SECONDS_PER_TEST": "1800"}
 
     def one(file: str) -> Light:
         report = reports / f"{Path(file).stem}.xml"
