@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import re
+import zipfile
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,9 @@ from intarraymap.paths import Path, replace
 __all__ = ["read", "write"]
 
 Array: TypeAlias = npt.NDArray[Any]
+
+#: NumPy reads no header of more than 10,000 characters, which are up to four bytes each.
+HEADER_BYTES_MAX = 40_000
 
 
 def write(path: Path, keys: npt.NDArray[np.int64], rows: Array, compress: bool) -> None:
@@ -35,15 +38,15 @@ def read(path: Path) -> tuple[npt.NDArray[np.int64], Array]:
     """ValueError for whatever is not such an archive; OSError as open() raises it."""
     with open(os.fspath(path), "rb") as file:  # open() would take an int for a descriptor, and close it
         try:
-            found = np.load(file, allow_pickle=False)
-            if not isinstance(found, np.lib.npyio.NpzFile):
+            # Not by np.load, which looks at the first bytes and may take the file for an array.
+            if not zipfile.is_zipfile(file):
                 raise ValueError("it holds something else")
-            with found as archive:
+            with zipfile.ZipFile(file) as members:
+                _refuse_divided_units(members)
+            with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
                 missing = {"keys", "rows"} - set(archive.files)
                 if missing:
                     raise ValueError(f"it has no array {' and '.join(map(repr, sorted(missing)))}")
-                for name in ("keys", "rows"):
-                    _refuse_divided_units(archive, name)
                 keys, rows = archive["keys"], archive["rows"]
         except MemoryError:
             raise
@@ -56,9 +59,19 @@ def read(path: Path) -> tuple[npt.NDArray[np.int64], Array]:
     return coerce.keys_within(keys), rows
 
 
-def _refuse_divided_units(archive: Any, name: str) -> None:
-    """NumPy ends the process where a header says "M8[s/0]". It writes no unit that is divided itself."""
-    with archive.zip.open(f"{name}.npy") as member:
-        # magic, version, length of the header; NumPy reads headers of up to 10,000 characters
-        if re.search(rb"\[[^\]]*/", member.read(12 + 10_000)[: 12 + 10_000].partition(b"\n")[0]):
-            raise ValueError(f"the dtype of {name} has a unit that is divided")
+def _refuse_divided_units(members: zipfile.ZipFile) -> None:
+    """NumPy ends the process where a header says "M8[s/0]", in whatever way a literal of Python can say it.
+
+    So no header may have a slash, or a backslash that could stand for one: those of numbers that NumPy writes have
+    neither. All are looked at that NumPy may take for one of ours: it has its own idea of which one a name means.
+    """
+    for member in members.infolist():
+        if member.filename.removesuffix(".npy") not in ("keys", "rows"):
+            continue
+        with members.open(member) as file:
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+                continue
+            is_first_version = file.read(2)[:1] == b"\1"
+            length = int.from_bytes(file.read(2 if is_first_version else 4), "little")
+            if set(file.read(min(length, HEADER_BYTES_MAX))) & set(b"/\\"):
+                raise ValueError(f"the header of {member.filename} has a slash, as of a unit that is divided")
