@@ -338,6 +338,9 @@ def main() -> int:
             total.skipped += verdict == "SKIPPED"
         return verdict != "FAILED"
 
+    def cannot_run() -> None:
+        raise Skip(f"the {'package' if ready else 'environment'} could not be made")
+
     start = time.perf_counter()
     fresh = not options.quick
     ready = show("environment", lambda: make_environment(fresh))
@@ -346,11 +349,9 @@ def main() -> int:
         if ready and name in NEEDS_PACKAGE and built is None:
             built = show("package", lambda: build_package(fresh))
         if not ready or (name in NEEDS_PACKAGE and not built):
-            missing = "package" if ready else "environment"
-            lines.append(f"{name:<18} SKIPPED            THE {missing.upper()} COULD NOT BE MADE")
-            total.skipped += 1
-            continue
-        show(name, LAYERS[name])
+            show(name, cannot_run)
+        else:
+            show(name, LAYERS[name])
     say(f"\n==== summary {'=' * 107}")
     for line in lines:
         say(line)

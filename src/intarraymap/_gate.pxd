@@ -52,7 +52,7 @@ cdef extern from * nogil:
     }
     static inline void gate_open(void)
     {
-        if (gate_mine > 0 && atomic_load(&gate_closed) > 0) {
+        if (gate_mine > 0) { /* in the child of a fork it is not */
             atomic_fetch_sub(&gate_closed, 1);
             gate_mine--;
         }

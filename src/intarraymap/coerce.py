@@ -16,6 +16,7 @@ Two kinds of numbers are told apart, as NumPy 2 does:
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import re
@@ -323,8 +324,8 @@ def farthest(keys: npt.NDArray[np.int64], anchor: int | None) -> str:
 def items(value: Any, key_shape: Shape, item_count: int) -> tuple[npt.NDArray[np.int64], Shape]:
     """Item numbers of `add_at`: an exact array of shape S, or of one item, and the shape in which they were given.
     The binding checks their range."""
-    if isinstance(value, np.ndarray) and value.ndim > 0:
-        _broadcast(value, key_shape, "items")  # before anything is copied
+    if isinstance(value, np.ndarray) and value.size > math.prod(key_shape):
+        _broadcast(value, key_shape, "items")  # which refuses it before it is copied: there may be no room for that
     numbers, outside, given = keys(value, "items")
     if outside is not None and given is not None:
         place = _first(outside)
@@ -342,8 +343,8 @@ def item_place(position: int, shape: Shape, given: Shape) -> str:
 def values(value: Any, key_shape: Shape, row_dtype: np.dtype[Any]) -> Array:
     """Values of `add_at`: an exact array of shape S, or of one item."""
     array, by_value = find_numbers(value, "values", row_dtype)
-    if array.ndim > 0:
-        _broadcast(array, key_shape, "values")  # before anything is copied
+    if array.size > math.prod(key_shape):
+        _broadcast(array, key_shape, "values")  # as in items()
     return _spread(cast(array, row_dtype, by_value, "values", array.ndim), key_shape, "values")
 
 

@@ -295,7 +295,7 @@ def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progre
             try:
                 if not given_up:
                     given_up.extend(map(claim.acquire, (False,)))
-                elif outcome[0] is None:
+                else:
                     ticket.cancel()
                     bell.acquire(timeout=PROGRESS_SECONDS)
             except BaseException as error:

@@ -79,6 +79,17 @@ static void expect_same(const iam_map *map, const iam_map *other)
     }
 }
 
+/* Through a file and back; the map goes. */
+static void expect_comes_back(iam_map *map, size_t room)
+{
+    image_bytes image = saved(map, room);
+    iam_map *back = opened(image);
+    expect_same(map, back);
+    iam_map_destroy(back);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
 /* The maps that all tests see: empty, small, with holes, growing, leaving, direct in and out of line, crowded. */
 enum { MAPS = 9 };
 static iam_map *nth_map(int which)
@@ -186,12 +197,7 @@ static void test_large_rows(void)
                 row[i] = (uint8_t)(i * 7 + key);
         }
         EXPECT(iam_map_remove(map, 4) == IAM_OK);
-        image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
-        iam_map *back = opened(image);
-        expect_same(map, back);
-        iam_map_destroy(back);
-        iam_map_destroy(map);
-        free(image.bytes);
+        expect_comes_back(map, IAM_SAVE_ROOM_LEAST);
     }
 }
 
@@ -604,12 +610,7 @@ static void test_whole_words_of_presence(void)
 {
     for (uint64_t count = 64; count <= 2048; count += count < 512 ? 64 : 512) {
         iam_map *map = filled(IAM_INDEX_HASH, count, true);
-        image_bytes image = saved(map, 1 << 20);
-        iam_map *back = opened(image);
-        expect_same(map, back);
-        iam_map_destroy(back);
-        free(image.bytes);
-        iam_map_destroy(map);
+        expect_comes_back(map, 1 << 20);
     }
 }
 
@@ -627,12 +628,7 @@ static void test_presence_in_pieces(void)
     for (int64_t i = 0; i < COUNT / 7; i++)
         keys[i] = i * 7 + i % 5;
     iam_map_delete_many(map, keys, COUNT / 7, removed);
-    image_bytes image = saved(map, IAM_SAVE_ROOM_LEAST);
-    iam_map *back = opened(image);
-    expect_same(map, back);
-    iam_map_destroy(back);
-    iam_map_destroy(map);
-    free(image.bytes);
+    expect_comes_back(map, IAM_SAVE_ROOM_LEAST);
     free(keys), free(rows), free(removed);
 }
 
@@ -821,12 +817,7 @@ static void test_the_first_and_the_last_keys(void)
             iam_map *map = new_map(IAM_INDEX_DIRECT, 3, IAM_FLOAT64);
             for (int64_t i = 0; i < keys; i++)
                 put(map, side ? INT64_MAX - i : INT64_MIN + i, 1);
-            image_bytes image = saved(map, 1 << 20);
-            iam_map *back = opened(image);
-            expect_same(map, back);
-            iam_map_destroy(back);
-            free(image.bytes);
-            iam_map_destroy(map);
+            expect_comes_back(map, 1 << 20);
         }
 }
 

@@ -387,9 +387,11 @@ iam_status map_begin_batch(iam_map *map, const int64_t *keys, size_t count)
         return IAM_OK;
     /* Spare room that is not needed is only committed, not touched. */
     segments_how how = distinct == count ? SEGMENTS_TOUCH : SEGMENTS_EXACT;
-    bool room = rows_reserve(map->rows, distinct, true, how) && table_reserve(&map->hash, &map->memory, distinct, how);
-    /* There may be fewer keys than were guessed, and room for them: the batch then grows as it inserts. */
-    return room || distinct > 1 ? IAM_OK : IAM_NO_MEMORY;
+    /* Where that is refused there may be fewer keys than were guessed, and room for them: the batch grows as it
+     * inserts, and tells what it can't have. */
+    if (rows_reserve(map->rows, distinct, true, how))
+        table_reserve(&map->hash, &map->memory, distinct, how);
+    return IAM_OK;
 }
 
 /* ---- One key ------------------------------------------------------------------------------------------------------
