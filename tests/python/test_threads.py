@@ -420,13 +420,16 @@ class TestTheGilIsReleased:
             "m.ensure_many(keys)",
             "m.add_at(keys, 0)",
             "m.delete_many(keys[:100_000])",
-            "m.pop_many(keys[100_000:200_000])",
+            "m.pop_many(keys[100_000:200_000], 0.0)",
             "m.to_arrays()",
             "m.copy()",
         ],
     )
     def test_another_thread_runs_during_a_batch(self, story, call):
-        """With a switch interval of minutes another thread gets on only where the batch lets go of the GIL."""
+        """With a switch interval of minutes another thread gets on only where the batch lets go of the GIL.
+
+        On a busy machine it may sleep through a batch of some milliseconds, so there are many.
+        """
         story(
             f"""
 keys = dice(0).permutation(400_000)
@@ -442,13 +445,16 @@ def other():
         count += 1
         time.sleep(0)
 
-sys.setswitchinterval(30.0)
+sys.setswitchinterval(600.0)
 thread = threading.Thread(target=other, daemon=True)
 thread.start()
 started.wait()
 before = count
-{call}
-during = count - before
+for turn in range(200):
+    {call}
+    during = count - before
+    if during > 0:
+        break
 stop = True
 thread.join()
 assert during > 0, "nobody else could run"
