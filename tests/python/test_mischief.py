@@ -38,85 +38,28 @@ class Trap:
             self.mischief(self)
 
     def key(self, key=5):
-        trap = self
-
-        class Key:
-            def __index__(self):
-                trap.spring()
-                return key
-
-            def __hash__(self):
-                trap.spring()
-                return hash(key)
-
-            def __eq__(self, other):
-                trap.spring()
-                return other == key
-
-        return Key()
+        return Key(self, key)
 
     def array(self, answer):
-        trap = self
-
-        class Array:
-            def __array__(self, dtype=None, copy=None):
-                trap.spring()
-                return np.array(answer, dtype=dtype)
-
-        return Array()
+        return Array(self, answer)
 
     def interface(self, answer):
-        """Answers __array_interface__: its memory is the map's own, if the map's mischief is to do something to it."""
-        trap, array = self, np.array(answer)
-
-        class Interface:
-            @property
-            def __array_interface__(self):
-                trap.spring()
-                return array.__array_interface__
-
-        return Interface()
+        return Interface(self, np.array(answer))
 
     def sequence(self, answer):
-        trap = self
-
-        class Sequence:
-            def __len__(self):
-                trap.spring()
-                return len(answer)
-
-            def __getitem__(self, place):
-                trap.spring()
-                return answer[place]
-
-        return Sequence()
+        return Sequence(self, answer)
 
     def buffer(self, answer):
         """A bytes-like object whose buffer is made when it is asked for (Python 3.12 on); a memoryview before."""
-        trap, array = self, np.ascontiguousarray(answer)
+        array = np.ascontiguousarray(answer)
         if sys.version_info < (3, 12):
-            trap.spring()
+            self.spring()
             return memoryview(array)
-
-        class Buffer:
-            def __buffer__(self, flags):
-                trap.spring()
-                return memoryview(array)
-
-        return Buffer()
+        return Buffer(self, array)
 
     def child(self, answer):
-        """An ndarray of a class that is told of every view of it."""
-        trap = self
-
-        class Child(np.ndarray):
-            def __array_finalize__(self, other):
-                if other is not None:
-                    trap.spring()
-
-        left, trap.left = trap.left, 0
-        made = np.array(answer).view(Child)
-        trap.left = left
+        made = np.array(answer).view(ChildArray)
+        made.trap = self
         return made
 
     def generator(self, answer):
@@ -125,115 +68,176 @@ class Trap:
             yield item
 
     def mapping(self, answer):
-        trap = self
-
-        class Odd(Mapping):
-            def __getitem__(self, key):
-                trap.spring()
-                return answer[key]
-
-            def __iter__(self):
-                trap.spring()
-                return iter(answer)
-
-            def __len__(self):
-                trap.spring()
-                return len(answer)
-
-        return Odd()
+        return Odd(self, answer)
 
     def map(self):
-        """An IntArrayMap of a class that overrides what it can."""
-        trap = self
-
-        class Child(IntArrayMap):
-            @property
-            def row_shape(self):
-                trap.spring()
-                return super().row_shape
-
-            @property
-            def dtype(self):
-                trap.spring()
-                return super().dtype
-
-            def __len__(self):
-                trap.spring()
-                return super().__len__()
-
-            def __iter__(self):
-                trap.spring()
-                return super().__iter__()
-
-            def _snapshot(self):
-                trap.spring()
-                return super()._snapshot()
-
-        left, trap.left = trap.left, 0
-        made = Child(3)
+        made = ChildMap(3)
         made.set_many(KEYS, ROWS)
-        trap.left = left
+        made.trap = self
         return made
 
     def path(self, answer):
-        trap = self
-
-        class Path:
-            def __fspath__(self):
-                trap.spring()
-                return answer
-
-        return Path()
+        return Path(self, answer)
 
     def word(self, text):
-        trap = self
-
-        class Word(str):
-            __slots__ = ()
-
-            def __eq__(self, other):
-                trap.spring()
-                return str(self) == other
-
-            def __hash__(self):
-                trap.spring()
-                return hash(text)
-
-        return Word(text)
+        made = Word(text)
+        made.trap = self
+        return made
 
     def truth(self):
-        trap = self
-
-        class Truth:
-            def __bool__(self):
-                trap.spring()
-                return True
-
-        return Truth()
+        return Truth(self, True)
 
     def arrow(self):
-        trap = self
-        source = IntArrayMap.from_arrays(KEYS, ROWS)
-
-        class Stream:
-            def __arrow_c_stream__(self, requested_schema=None):
-                trap.spring()
-                return source.__arrow_c_stream__()
-
-        return Stream()
+        return Stream(self, IntArrayMap.from_arrays(KEYS, ROWS))
 
     def number(self):
         """May be asked for no number at all: objects are never parsed into numbers."""
-        trap = self
+        return Number(self, 1.0)
 
-        class Number:
-            def __float__(self):
-                trap.spring()
-                return 1.0
 
-            __int__ = __complex__ = __float__
+# The classes are made once: some interpreters keep every class there has been (3.13 without a GIL), and then each of
+# their collections goes through all of them.
 
-        return Number()
+
+class Asked:
+    def __init__(self, trap, answer):
+        self.trap, self.answer = trap, answer
+
+
+class Key(Asked):
+    def __index__(self):
+        self.trap.spring()
+        return self.answer
+
+    def __hash__(self):
+        self.trap.spring()
+        return hash(self.answer)
+
+    def __eq__(self, other):
+        self.trap.spring()
+        return other == self.answer
+
+
+class Array(Asked):
+    def __array__(self, dtype=None, copy=None):
+        self.trap.spring()
+        return np.array(self.answer, dtype=dtype)
+
+
+class Interface(Asked):
+    @property
+    def __array_interface__(self):
+        self.trap.spring()
+        return self.answer.__array_interface__
+
+
+class Sequence(Asked):
+    def __len__(self):
+        self.trap.spring()
+        return len(self.answer)
+
+    def __getitem__(self, place):
+        self.trap.spring()
+        return self.answer[place]
+
+
+class Buffer(Asked):
+    def __buffer__(self, flags):
+        self.trap.spring()
+        return memoryview(self.answer)
+
+
+class ChildArray(np.ndarray):
+    """Is told of every view of it."""
+
+    trap = None
+
+    def __array_finalize__(self, other):
+        self.trap = getattr(other, "trap", None)
+        if self.trap is not None:
+            self.trap.spring()
+
+
+class Odd(Asked, Mapping):
+    def __getitem__(self, key):
+        self.trap.spring()
+        return self.answer[key]
+
+    def __iter__(self):
+        self.trap.spring()
+        return iter(self.answer)
+
+    def __len__(self):
+        self.trap.spring()
+        return len(self.answer)
+
+
+class ChildMap(IntArrayMap):
+    """Overrides what it can."""
+
+    trap = None
+
+    def spring(self):
+        if self.trap is not None:
+            self.trap.spring()
+
+    @property
+    def row_shape(self):
+        self.spring()
+        return super().row_shape
+
+    @property
+    def dtype(self):
+        self.spring()
+        return super().dtype
+
+    def __len__(self):
+        self.spring()
+        return super().__len__()
+
+    def __iter__(self):
+        self.spring()
+        return super().__iter__()
+
+    def _snapshot(self):
+        self.spring()
+        return super()._snapshot()
+
+
+class Path(Asked):
+    def __fspath__(self):
+        self.trap.spring()
+        return self.answer
+
+
+class Word(str):
+    def __eq__(self, other):
+        self.trap.spring()
+        return str(self) == other
+
+    def __hash__(self):
+        self.trap.spring()
+        return hash(str(self))
+
+
+class Truth(Asked):
+    def __bool__(self):
+        self.trap.spring()
+        return self.answer
+
+
+class Stream(Asked):
+    def __arrow_c_stream__(self, requested_schema=None):
+        self.trap.spring()
+        return self.answer.__arrow_c_stream__()
+
+
+class Number(Asked):
+    def __float__(self):
+        self.trap.spring()
+        return self.answer
+
+    __int__ = __complex__ = __float__
 
 
 KEYS = np.array([3, 5, -1, -2, 7, 5])
