@@ -601,6 +601,40 @@ static void test_a_page_too_far(void)
     room_end(&r);
 }
 
+/* What a page costs, which the choice of an index is made by: its rows, a bit for each of them, where it stands, and
+ * its entry in the directory. */
+static void test_what_pages_cost(void)
+{
+    room r;
+    room_begin(&r, 64, IAM_INDEX_DIRECT, true);
+    put(&r, 0);
+    const direct *index = &r.map->direct;
+    const uint64_t page_rows = (uint64_t)1 << index->page_log2, page_bytes = page_rows * 64 + page_rows / 8 + 8;
+    EXPECT(direct_bytes_of(index, r.map->rows, 1, 1) == page_bytes + 4);
+    EXPECT(direct_bytes_of(index, r.map->rows, 3, 100) == 3 * page_bytes + 400);
+    EXPECT(direct_bytes_with(index, r.map->rows, (int64_t)(page_rows * 9)) == 2 * page_bytes + 40);
+    EXPECT(direct_bytes_with(index, r.map->rows, -1) == 2 * page_bytes + 8);
+    room_end(&r);
+}
+
+/* Room for a key: an id for its page, and a directory that goes so far. */
+static void test_room_for_a_page(void)
+{
+    room r;
+    room_begin(&r, 64, IAM_INDEX_DIRECT, true);
+    const direct *index = &r.map->direct;
+    EXPECT(!direct_has_room(index, 0, 10));
+    put(&r, 0);
+    const int64_t page_rows = (int64_t)1 << index->page_log2, entries = (int64_t)index->ring_mask + 1;
+    EXPECT(direct_has_room(index, page_rows, 2) && !direct_has_room(index, page_rows, 1));
+    for (int64_t page = -2 * entries; page <= 2 * entries; page++)
+        EXPECT(direct_has_room(index, page * page_rows, 2) == (page > -entries && page < entries));
+    put(&r, page_rows);
+    take_away(&r, 0); /* its id is free for another page */
+    EXPECT(direct_has_room(index, 0, 2) && direct_has_room(index, 2 * page_rows, 2));
+    room_end(&r);
+}
+
 int main(void)
 {
     RUN(test_keys_of_every_sign);
@@ -621,6 +655,8 @@ int main(void)
     RUN(test_all_pages_there_could_be);
     RUN(test_more_pages_than_row_numbers);
     RUN(test_a_page_too_far);
+    RUN(test_what_pages_cost);
+    RUN(test_room_for_a_page);
     RUN(test_too_sparse_changes_nothing);
     RUN(test_whatever_it_holds_can_be_copied);
     return harness_end();

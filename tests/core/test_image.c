@@ -173,6 +173,30 @@ static void test_index_is_chosen_anew(void)
     free(image.bytes);
 }
 
+/* What the rows are said to be comes back as it was said. */
+static void test_what_is_said_of_rows_comes_back(void)
+{
+    const iam_about about = {.axis_count = 3, .axes = {1, 3, 1}, .time_multiple = 25, .time_unit = "ms"};
+    iam_map *map = new_map(IAM_INDEX_HASH, 3, IAM_DATETIME64), *back = NULL;
+    iam_save *save = NULL;
+    bool ready = false;
+    EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
+    while (!ready)
+        EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+    image_bytes image = {.bytes = malloc(iam_save_bytes(save) + IAM_SAVE_ROOM_LEAST)};
+    for (size_t more; (more = iam_save_next(save, image.bytes + image.count, IAM_SAVE_ROOM_LEAST)) != 0;)
+        image.count += more;
+    iam_save_end(save);
+    iam_mapping mapping = image_copy(image.bytes, image.count);
+    iam_about said;
+    char reason[256] = "";
+    EXPECT(iam_image_open(&mapping, 99, &back, &said, reason, sizeof reason) == IAM_OK);
+    EXPECT(memcmp(&said, &about, sizeof about) == 0);
+    iam_map_destroy(back);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
 static void test_seed_is_not_written(void)
 {
     iam_map *map = nth_map(2);
@@ -614,6 +638,44 @@ static void test_whole_words_of_presence(void)
     }
 }
 
+/* The word of presence that the rows end in says nothing of those beyond. */
+static void test_no_keys_beyond_the_last_row(void)
+{
+    for (uint64_t count = 1; count <= 200; count++) {
+        iam_map *map = filled(IAM_INDEX_HASH, count, true);
+        image_bytes image = saved(map, 1 << 20);
+        const image_header *header = (const image_header *)(const void *)image.bytes;
+        uint64_t *words = (uint64_t *)(void *)(image.bytes + header->sections[IMAGE_PRESENCE].offset);
+        for (uint64_t number = count; number < (count + 63) / 64 * 64; number++) {
+            words[number / 64] ^= (uint64_t)1 << number % 64;
+            image_seal(image.bytes);
+            const header_lie beyond = {FIELD(seed), header->seed, "keys beyond its last row"};
+            expect_refused(&image, &beyond);
+            words[number / 64] ^= (uint64_t)1 << number % 64;
+        }
+        free(image.bytes);
+        iam_map_destroy(map);
+    }
+}
+
+/* A bit that goes and another that comes beyond the last row, when it is too late to refuse the file: as many as there
+ * should be, and none is taken from outside. */
+static void test_no_rows_beyond_the_last_are_exported(void)
+{
+    enum { COUNT = 100 };
+    iam_map *map = filled(IAM_INDEX_HASH, COUNT, true);
+    image_bytes image = saved(map, 1 << 20);
+    iam_map *back = opened(image);
+    int64_t keys[COUNT];
+    double rows[COUNT][3];
+    EXPECT(iam_map_export(back, keys, rows));
+    *rows_word(back->rows, 70) ^= (uint64_t)1 << 6 | (uint64_t)1 << 63;
+    EXPECT(!iam_map_export(back, keys, rows));
+    iam_map_destroy(back);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
 /* Half a million rows have more bits than one piece of the file holds. */
 static void test_presence_in_pieces(void)
 {
@@ -1026,6 +1088,7 @@ int main(void)
     RUN(test_checksum_is_pinned);
     RUN(test_round_trip);
     RUN(test_index_is_chosen_anew);
+    RUN(test_what_is_said_of_rows_comes_back);
     RUN(test_seed_is_not_written);
     RUN(test_large_rows);
     RUN(test_a_short_file_says_how_short);
@@ -1041,6 +1104,8 @@ int main(void)
     RUN(test_each_lie_is_called_by_its_name);
     RUN(test_shapes_of_rows);
     RUN(test_whole_words_of_presence);
+    RUN(test_no_keys_beyond_the_last_row);
+    RUN(test_no_rows_beyond_the_last_are_exported);
     RUN(test_presence_in_pieces);
     RUN(test_bools);
     RUN(test_bools_are_saved_as_such);

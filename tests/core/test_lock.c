@@ -200,6 +200,50 @@ static void test_writer_goes_before_new_readers(void)
 
 enum { THREADS = 4, TURNS = 20000 };
 
+typedef struct latecomer {
+    pthread_t thread;
+    pthread_barrier_t *together;
+    lock *gates;
+    int gate_count;
+    uint8_t *got; /* for each gate */
+} latecomer;
+
+static void *come_after_a_fork(void *state)
+{
+    latecomer *self = state;
+    for (int i = 0; i < self->gate_count; i++) {
+        pthread_barrier_wait(self->together);
+        self->got[i] = lock_try(&self->gates[i], true, FORK_COUNT + 1) == IAM_OK;
+    }
+    return NULL;
+}
+
+/* Threads of a child that ask for a lock from before the fork at once: one of them gets it. */
+static void test_one_takes_over_after_a_fork(void)
+{
+    enum { GATES = 5000, COMERS = 2 };
+    static lock gates[GATES];
+    static uint8_t got[COMERS][GATES];
+    pthread_barrier_t together;
+    EXPECT(pthread_barrier_init(&together, NULL, COMERS) == 0);
+    for (int i = 0; i < GATES; i++)
+        gates[i] = (lock){.word = (uint64_t)FORK_COUNT << 32, .waiting = 1};
+    latecomer comers[COMERS];
+    for (int i = 0; i < COMERS; i++) {
+        comers[i] = (latecomer){.together = &together, .gates = gates, .gate_count = GATES, .got = got[i]};
+        EXPECT(pthread_create(&comers[i].thread, NULL, come_after_a_fork, &comers[i]) == 0);
+    }
+    for (int i = 0; i < COMERS; i++)
+        pthread_join(comers[i].thread, NULL);
+    pthread_barrier_destroy(&together);
+    for (int i = 0; i < GATES; i++) {
+        EXPECT(got[0][i] + got[1][i] == 1);
+        EXPECT(gates[i].waiting == 0);
+        lock_release(&gates[i], true);
+        expect_valid(&gates[i]);
+    }
+}
+
 static void *count_up(void *state)
 {
     worker *self = state;
@@ -398,6 +442,7 @@ int main(void)
     RUN(test_fork);
     RUN(test_wait_returns_when_free_or_over);
     RUN(test_writer_goes_before_new_readers);
+    RUN(test_one_takes_over_after_a_fork);
     RUN(test_no_update_is_lost);
     RUN(test_writers_are_not_starved);
     RUN(test_a_map_between_threads);

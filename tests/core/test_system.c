@@ -27,11 +27,13 @@ int main(void)
 
 static _Atomic int64_t until_refusal = -1; /* requests that still succeed; negative: all do */
 static _Atomic int64_t refusals, asked;
-static _Atomic bool only_mremap;
+typedef enum { ANY, MMAP, MREMAP, ALIGNED_ALLOC } request;
+static _Atomic request refusable = ANY; /* the others are always granted */
 
-static bool system_grants(bool is_mremap)
+static bool system_grants(request what)
 {
-    if (atomic_load(&only_mremap) && !is_mremap)
+    request only = atomic_load(&refusable);
+    if (only != ANY && only != what)
         return true;
     atomic_fetch_add(&asked, 1);
     int64_t left = atomic_load(&until_refusal);
@@ -50,7 +52,7 @@ static _Atomic bool beside_huge_pages; /* large mappings begin a page after wher
 /* These take the place of the C library's own in this program. */
 void *mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset)
 {
-    if (!system_grants(false))
+    if (!system_grants(MMAP))
         return MAP_FAILED;
     if (atomic_load(&beside_huge_pages) && address == NULL && bytes >= HUGE_BYTES) {
         size_t room = bytes + 2 * HUGE_BYTES;
@@ -77,7 +79,7 @@ void *mremap(void *old, size_t old_bytes, size_t new_bytes, int flags, ...)
     va_start(rest, flags);
     void *to = va_arg(rest, void *);
     va_end(rest);
-    if (!system_grants(true))
+    if (!system_grants(MREMAP))
         return MAP_FAILED;
     return (void *)syscall(SYS_mremap, old, old_bytes, new_bytes, flags, to);
 }
@@ -85,7 +87,7 @@ void *mremap(void *old, size_t old_bytes, size_t new_bytes, int flags, ...)
 void *aligned_alloc(size_t alignment, size_t bytes)
 {
     void *block = NULL;
-    return system_grants(false) && posix_memalign(&block, alignment, bytes) == 0 ? block : NULL;
+    return system_grants(ALIGNED_ALLOC) && posix_memalign(&block, alignment, bytes) == 0 ? block : NULL;
 }
 
 static void refuse_from(int64_t n)
@@ -99,6 +101,18 @@ static int64_t refuse_no_more(void)
     atomic_store(&until_refusal, -1);
     return atomic_load(&refusals);
 }
+
+/* Addresses that the process has, used or not: what a map leaves behind shows here, as its ranges are large. */
+static uint64_t address_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    EXPECT(file != NULL && fscanf(file, "%llu", &pages) == 1);
+    fclose(file);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+#define SLACK_BYTES ((uint64_t)48 << 20) /* what the C library keeps for itself */
 
 /* ---- Maps ----------------------------------------------------------------------------------------------------------
  */
@@ -155,6 +169,22 @@ static void test_a_map_from_nothing(void)
         }
     }
     EXPECT(refused_in_all > 10);
+}
+
+static void test_a_map_leaves_no_address_behind(void)
+{
+    fill(1000003);
+    uint64_t before = 0;
+    for (int round = 0; round < 100; round++) {
+        if (round == 10)
+            before = address_bytes();
+        iam_map *map = NULL;
+        EXPECT(create(IAM_INDEX_HASH, NULL, &map) == IAM_OK);
+        for (int64_t i = 0; i < 100; i++)
+            EXPECT(iam_map_put(map, keys[i], rows[i]) == IAM_OK);
+        iam_map_destroy(map);
+    }
+    EXPECT(address_bytes() < before + SLACK_BYTES);
 }
 
 /* Where no address space is to be had but blocks are, a map is made all the same. */
@@ -214,6 +244,7 @@ static void test_images_are_opened_or_refused(void)
         EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
         uint64_t byte_count;
         char *bytes = save(map, &byte_count);
+        uint64_t before = address_bytes();
         for (int64_t n = 0, refused = 1; refused > 0; n++) {
             iam_mapping mapping = image_copy(bytes, byte_count);
             iam_map *opened = NULL;
@@ -233,6 +264,7 @@ static void test_images_are_opened_or_refused(void)
             iam_map_destroy(opened);
             EXPECT(image_releases == releases + 1);
         }
+        EXPECT(address_bytes() < before + SLACK_BYTES);
         free(bytes);
         iam_map_destroy(map);
     }
@@ -264,6 +296,38 @@ static void test_an_opened_map_needs_a_range_to_grow(void)
     iam_map_destroy(map);
 }
 
+/* Nothing borrowed is gone on with in blocks, however little there is of it: of few rows the one word of presence. */
+static void test_a_small_opened_map_needs_ranges_too(void)
+{
+    enum { FEW = 5, MORE = 200 };
+    iam_map *map = NULL, *opened = NULL;
+    fill(1000003);
+    EXPECT(create(IAM_INDEX_HASH, NULL, &map) == IAM_OK);
+    EXPECT(iam_map_update_many(map, keys, FEW, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+    uint64_t byte_count;
+    char *bytes = save(map, &byte_count), reason[200] = "";
+    iam_mapping mapping = image_copy(bytes, byte_count);
+    iam_about about;
+    EXPECT(iam_image_open(&mapping, 9, &opened, &about, reason, sizeof reason) == IAM_OK);
+    EXPECT(iam_image_trust(opened) == IAM_OK);
+    atomic_store(&refusable, MMAP);
+    refuse_from(0);
+    int64_t count = FEW;
+    while (count < MORE && iam_map_put(opened, keys[count], rows[count]) == IAM_OK)
+        count++;
+    EXPECT(refuse_no_more() > 0 && count < MORE);
+    atomic_store(&refusable, ANY);
+    harness_validate(opened);
+    for (; count < MORE; count++)
+        EXPECT(iam_map_put(opened, keys[count], rows[count]) == IAM_OK);
+    EXPECT(iam_map_get_many(opened, keys, MORE, rows_out, NULL, 0, NULL, NULL) == IAM_OK);
+    EXPECT(memcmp(rows_out, rows, MORE * sizeof rows[0]) == 0);
+    harness_validate(opened);
+    iam_map_destroy(opened);
+    free(bytes);
+    iam_map_destroy(map);
+}
+
 /* ---- Spare pages ----------------------------------------------------------------------------------------------------
  */
 
@@ -280,7 +344,7 @@ static void test_spare_pages_that_do_not_move(void)
             iam_map_destroy(map);
         }
         EXPECT(create(IAM_INDEX_HASH, spare, &map) == IAM_OK);
-        atomic_store(&only_mremap, !hole);
+        atomic_store(&refusable, hole ? ANY : MREMAP);
         int64_t refused = 0;
         if (!hole) {
             refuse_from(0);
@@ -305,7 +369,7 @@ static void test_spare_pages_that_do_not_move(void)
             EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
         }
         EXPECT(refused > 0);
-        atomic_store(&only_mremap, false);
+        atomic_store(&refusable, ANY);
         expect_all(map);
         iam_map_destroy(map);
         iam_spare_destroy(spare);
@@ -329,6 +393,7 @@ static void test_trusting_moves_the_last_rows_or_nothing(void)
         }
         uint64_t byte_count;
         char *bytes = save(map, &byte_count), reason[200] = "";
+        uint64_t before = address_bytes();
         for (int64_t n = 0, refused = 1; refused > 0; n++) {
             iam_mapping mapping = image_copy(bytes, byte_count);
             iam_about about;
@@ -349,6 +414,7 @@ static void test_trusting_moves_the_last_rows_or_nothing(void)
             }
             iam_map_destroy(opened);
         }
+        EXPECT(address_bytes() < before + SLACK_BYTES);
         free(bytes);
         iam_map_destroy(map);
     }
@@ -401,10 +467,12 @@ static void test_mappings_beside_huge_pages(void)
 int main(void)
 {
     RUN(test_mappings_beside_huge_pages);
+    RUN(test_a_map_leaves_no_address_behind);
     RUN(test_a_map_from_nothing);
     RUN(test_one_refusal_alone_is_survived_or_told);
     RUN(test_images_are_opened_or_refused);
     RUN(test_an_opened_map_needs_a_range_to_grow);
+    RUN(test_a_small_opened_map_needs_ranges_too);
     RUN(test_spare_pages_that_do_not_move);
     RUN(test_trusting_moves_the_last_rows_or_nothing);
     RUN(test_results);

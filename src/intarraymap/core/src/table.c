@@ -110,8 +110,6 @@ bool table_reserve_first(table *index, alloc *memory)
 bool table_reserve(table *index, alloc *memory, uint64_t key_count, segments_how how)
 {
     uint64_t bucket_count = (key_count * 2 + TABLE_LOAD_HALVES - 1) / TABLE_LOAD_HALVES;
-    if (bucket_count < 1)
-        bucket_count = 1;
     uint64_t spare =
         bucket_count / 2 + 2 < TABLE_OVERFLOW_SPARE_MOST ? bucket_count / 2 + 2 : TABLE_OVERFLOW_SPARE_MOST;
     if (!segments_reserve(&index->overflow, memory, bucket_count * TABLE_OVERFLOW_SIXTEENTHS / 16 + spare,
