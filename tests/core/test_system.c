@@ -29,6 +29,7 @@ static _Atomic int64_t until_refusal = -1; /* requests that still succeed; negat
 static _Atomic int64_t refusals, asked;
 typedef enum { ANY, MMAP, MREMAP, ALIGNED_ALLOC } request;
 static _Atomic request refusable = ANY; /* the others are always granted */
+static _Atomic bool refuses_once;       /* after one refusal all requests succeed again */
 
 static bool system_grants(request what)
 {
@@ -37,14 +38,14 @@ static bool system_grants(request what)
         return true;
     atomic_fetch_add(&asked, 1);
     int64_t left = atomic_load(&until_refusal);
-    if (left == 0) {
-        atomic_fetch_add(&refusals, 1);
-        errno = ENOMEM;
-        return false;
-    }
-    if (left > 0)
+    if (left > 0 || (left == 0 && atomic_load(&refuses_once)))
         atomic_store(&until_refusal, left - 1);
-    return true;
+    if (left != 0)
+        return true;
+    atomic_fetch_add(&refusals, 1);
+    harness_refusal_count++;
+    errno = ENOMEM;
+    return false;
 }
 
 static _Atomic bool beside_huge_pages; /* large mappings begin a page after where a huge one could */
@@ -214,6 +215,35 @@ static void test_one_refusal_alone_is_survived_or_told(void)
     EXPECT(survived > 0);
 }
 
+/* An array begins in a block while it is small, or as its range is refused, and goes on in a range, each at another
+ * number of keys: a batch is built in whatever way it can be. */
+static void test_each_array_alone_in_blocks(void)
+{
+    fill(1000003);
+    atomic_store(&refusable, MMAP);
+    atomic_store(&refuses_once, true);
+    int64_t refused_in_all = 0;
+    bool keys_alone = false, buckets_alone = false;
+    for (uint64_t room = 500; room <= COUNT; room += 1500)
+        for (int64_t n = 0, refused = 1; refused > 0; n++) {
+            iam_map *map = NULL;
+            EXPECT(create(IAM_INDEX_HASH, NULL, &map) == IAM_OK);
+            refuse_from(n);
+            EXPECT(iam_map_reserve(map, room) == IAM_OK);
+            refused = refuse_no_more();
+            refused_in_all += refused;
+            EXPECT(iam_map_update_many(map, keys, COUNT, rows, sizeof rows[0], IAM_SET) == IAM_OK);
+            bool in_keys = map->rows->key_store.low_count != 0, in_buckets = map->hash.buckets.low_count != 0;
+            keys_alone |= in_keys && !in_buckets;
+            buckets_alone |= in_buckets && !in_keys;
+            expect_all(map);
+            iam_map_destroy(map);
+        }
+    EXPECT(refused_in_all > 10 && keys_alone && buckets_alone);
+    atomic_store(&refusable, ANY);
+    atomic_store(&refuses_once, false);
+}
+
 /* ---- Images ---------------------------------------------------------------------------------------------------------
  */
 
@@ -331,6 +361,18 @@ static void test_a_small_opened_map_needs_ranges_too(void)
 /* ---- Spare pages ----------------------------------------------------------------------------------------------------
  */
 
+/* What a hash map says that it has, without its arrays: the same whatever was asked for, granted and refused. */
+static uint64_t bytes_beside_arrays(const iam_map *map)
+{
+    const iam_rows *own = map->rows;
+    const segments *arrays[] = {&own->row_store,  &own->key_store,    &own->presence_store,
+                                &own->hold_store, &map->hash.buckets, &map->hash.overflow};
+    uint64_t bytes = atomic_load(&map->memory.bytes) + atomic_load(&own->memory.bytes);
+    for (int i = 0; i < 6; i++)
+        bytes -= arrays[i]->item_count * arrays[i]->item_bytes;
+    return bytes;
+}
+
 /* Pages that cannot be moved are given up, and the map is made without them, or refused. */
 static void test_spare_pages_that_do_not_move(void)
 {
@@ -344,6 +386,7 @@ static void test_spare_pages_that_do_not_move(void)
             iam_map_destroy(map);
         }
         EXPECT(create(IAM_INDEX_HASH, spare, &map) == IAM_OK);
+        const uint64_t beside = bytes_beside_arrays(map);
         atomic_store(&refusable, hole ? ANY : MREMAP);
         int64_t refused = 0;
         if (!hole) {
@@ -358,6 +401,7 @@ static void test_spare_pages_that_do_not_move(void)
                 again = refuse_no_more();
                 EXPECT(status == IAM_OK || (status == IAM_NO_MEMORY && again > 0 && iam_map_count(map) == 0));
                 harness_validate(map);
+                EXPECT(bytes_beside_arrays(map) == beside);
                 refused += again;
                 EXPECT(iam_map_clear(map) == IAM_OK);
                 /* Pages to be moved in the next round. */
@@ -470,6 +514,7 @@ int main(void)
     RUN(test_a_map_leaves_no_address_behind);
     RUN(test_a_map_from_nothing);
     RUN(test_one_refusal_alone_is_survived_or_told);
+    RUN(test_each_array_alone_in_blocks);
     RUN(test_images_are_opened_or_refused);
     RUN(test_an_opened_map_needs_a_range_to_grow);
     RUN(test_a_small_opened_map_needs_ranges_too);

@@ -277,8 +277,7 @@ static uint64_t run_of(const iam_rows *rows, uint64_t number)
 {
     uint64_t word = *rows_word(rows, number) >> (number & 63);
     uint64_t run = ~word == 0 ? 64 : (uint64_t)__builtin_ctzll(~word);
-    uint64_t most = 64 - (number & 63), side_by_side = segments_run_end(&rows->row_store, number) - number;
-    run = run < most ? run : most;
+    uint64_t side_by_side = segments_run_end(&rows->row_store, number) - number;
     run = run < side_by_side ? run : side_by_side;
     return run > 0 ? run : 1;
 }
