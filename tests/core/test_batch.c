@@ -462,6 +462,29 @@ static void test_building_that_gives_up(void)
     }
 }
 
+/* Rows of every length end where the next one begins: some lengths are copied by instructions of their own. */
+static void test_neighbours_of_written_rows(void)
+{
+    enum { PAIRS = 40 };
+    for (size_t row_bytes = 1; row_bytes <= ROW_MOST; row_bytes++)
+        for (int kind = DIRECT; kind <= FLAT_HASH; kind++) {
+            iam_map *map = create((shape)kind, row_bytes, IAM_AUTO, IAM_SIMD_AUTO);
+            int64_t odd[PAIRS];
+            uint8_t row[ROW_MOST];
+            for (int i = 0; i < PAIRS; i++) { /* none next to another, nor in order */
+                odd[i] = (2 * ((i * 7) % PAIRS) + 1) * strides[kind];
+                write_row(row_bytes, ~odd[i], rows + (size_t)i * row_bytes);
+            }
+            EXPECT(iam_map_update_many(map, odd, PAIRS, rows, row_bytes, IAM_SET) == IAM_OK);
+            for (int64_t i = 0; i < 2 * PAIRS; i++) {
+                int64_t key = i * strides[kind];
+                write_row(row_bytes, i % 2 ? ~key : key, row);
+                EXPECT(memcmp(iam_map_find(map, key, NULL), row, row_bytes) == 0);
+            }
+            iam_map_destroy(map);
+        }
+}
+
 /* Every addition counts, in empty maps and full ones, by batches of a few keys and of many. */
 static void test_duplicates_count_in_order(void)
 {
@@ -892,6 +915,7 @@ int main(void)
     RUN(test_twins_in_any_two_slots);
     RUN(test_room_is_for_distinct_keys);
     RUN(test_building_that_gives_up);
+    RUN(test_neighbours_of_written_rows);
     RUN(test_duplicates_count_in_order);
     RUN(test_add_at_outside_the_row_adds_nothing);
     RUN(test_ensure_tells_what_it_made);

@@ -522,6 +522,27 @@ static void test_capacity_is_a_promise(void)
                 }
 }
 
+/* What was promised goes with the storage it was about: keys that need a directory larger than there is are no reason
+ * to leave, as they are none in a map of which nothing was asked. */
+static void test_promises_end_with_their_storage(void)
+{
+    for (int how = 0; how < 4; how++) { /* nothing was asked; asked; and compacted; or cleared */
+        iam_map *map = create(IAM_INDEX_AUTO);
+        EXPECT(how == 0 || iam_map_reserve(map, 2000) == IAM_OK);
+        if (how == 2) {
+            put(map, 0, 1);
+            EXPECT(iam_map_compact(map) == IAM_OK);
+        } else if (how == 3) {
+            EXPECT(iam_map_clear(map) == IAM_OK);
+        }
+        put(map, 0, 1);
+        put(map, (int64_t)(map->direct.ring_mask + 100) << map->direct.page_log2, 2);
+        EXPECT(iam_map_index(map) == (how == 1 ? IAM_INDEX_HASH : IAM_INDEX_DIRECT));
+        reference_compare(&model, map);
+        destroy(map);
+    }
+}
+
 int main(void)
 {
     RUN(test_rows_stay_where_they_are);
@@ -537,5 +558,6 @@ int main(void)
     RUN(test_the_first_batch_is_judged_as_a_whole);
     RUN(test_asked_for_hash_stays_hash);
     RUN(test_capacity_is_a_promise);
+    RUN(test_promises_end_with_their_storage);
     return harness_end();
 }
