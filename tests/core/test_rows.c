@@ -167,6 +167,26 @@ static void test_a_row_with_views_is_held_until_the_last_goes(void)
     room_end(&r);
 }
 
+/* One row is held, and looked for over any stretch: holds stand in chunks, most of which were never made. */
+static void test_a_held_row_among_many_is_found(void)
+{
+    enum { COUNT = 5 * HOLD_CHUNK_ROWS };
+    for (uint32_t held = 0; held < COUNT; held += held % HOLD_CHUNK_ROWS == 1 ? HOLD_CHUNK_ROWS - 2 : 1) {
+        room r;
+        room_begin(&r);
+        for (int64_t key = 0; key < COUNT; key++)
+            insert(&r, key);
+        iam_view view = take(&r, held);
+        for (uint64_t begin = 0; begin < COUNT; begin += 7)
+            for (uint64_t end = begin; end < COUNT; end += 31)
+                EXPECT(rows_any_held(r.rows, begin, end) == (begin <= held && held < end));
+        EXPECT(rows_any_held(r.rows, held, held + 1) && !rows_any_held(r.rows, held + 1, COUNT));
+        iam_view_release(&view);
+        EXPECT(!rows_any_held(r.rows, 0, COUNT));
+        room_end(&r);
+    }
+}
+
 static void test_views_released_before_the_key_goes(void)
 {
     room r;
@@ -404,6 +424,7 @@ int main(void)
         RUN(test_numbers_are_handed_out_in_order_and_again);
         RUN(test_no_memory_and_too_many);
         RUN(test_a_row_with_views_is_held_until_the_last_goes);
+        RUN(test_a_held_row_among_many_is_found);
         RUN(test_views_released_before_the_key_goes);
         RUN(test_direct_row_comes_back_while_held);
         RUN(test_direct_row_comes_back_while_queued);
