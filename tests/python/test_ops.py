@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import threading
 
 import numpy as np
 import pytest
@@ -281,10 +282,12 @@ _cases: dict = {}
 
 
 def _cached(kind, dtype):
+    """One map for all examples, as some take long to build; of each thread its own, as it is written to."""
     assert kind in KINDS
-    if (kind, dtype) not in _cases:
-        _cases[kind, dtype] = build_case(kind, (4,), dtype)
-    return _cases[kind, dtype]
+    which = kind, dtype, threading.get_ident()
+    if which not in _cases:
+        _cases[which] = build_case(kind, (4,), dtype)
+    return _cases[which]
 
 
 NAMES = [np.str_("add"), enum.StrEnum("Plain", {"ADD": "add"}).ADD, enum.Enum("Named", {"ADD": "add"}, type=str).ADD]
