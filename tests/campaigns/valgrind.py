@@ -37,7 +37,10 @@ CHOSEN = (
 #: Without the kinds of map that differ from others by where keys stand, and not by who owns what.
 WORDS = "(view or scan or block or compact or delete or clear) and not (auto or colliding or all-zero or all-ones)"
 #: Tests that cannot run so, with the reason.
-LEFT_OUT: dict[str, str] = {}
+LEFT_OUT = {
+    "test_views.py::TestAfterDelete::test_collected[mapped]": "six opened maps at a time, which each want 29 GiB of "
+    "addresses to grow into: valgrind has 128 GiB",
+}
 CORE_LEFT_OUT = {
     "test_lock": "threads that wait for each other by the clock: valgrind runs one at a time",
     "test_poison": "of the address sanitizer",
