@@ -263,6 +263,24 @@ static void t1_key_twice_with_one_row(iam_map *map)
     POKE(*bucket_row_place(home, 1), bucket_row(home, 0));
 }
 
+static void repeat_in_overflow(iam_map *map, unsigned slot)
+{
+    const bucket *home = home_with(map, true);
+    bucket *link = table_overflow_at(&map->hash, home->overflow);
+    POKE(link->key[0], home->key[slot]);
+    POKE(link->tophash[0], home->tophash[slot]);
+}
+
+static void t1_first_key_again_in_overflow(iam_map *map)
+{
+    repeat_in_overflow(map, 0);
+}
+
+static void t1_last_key_again_in_overflow(iam_map *map)
+{
+    repeat_in_overflow(map, BUCKET_SLOTS - 1);
+}
+
 static void t2_miscounted(iam_map *map)
 {
     POKE(map->hash.overflow_count, map->hash.overflow_count + 1);
@@ -606,6 +624,8 @@ static const struct {
     {"T1", make_hash, t1_key_in_a_foreign_bucket},
     {"T1", make_hash, t1_key_twice},
     {"T1", make_hash, t1_key_twice_with_one_row},
+    {"T1", make_hash, t1_first_key_again_in_overflow},
+    {"T1", make_hash, t1_last_key_again_in_overflow},
     {"T2", make_hash, t2_miscounted},
     {"T2", make_hash, t2_free_list_lost},
     {"T2", make_hash, t2_free_list_goes_in_circles},
