@@ -259,6 +259,36 @@ static void test_the_largest_row(void)
     free(image.bytes);
 }
 
+/* So large that not even its checksums fit into one piece. */
+static void test_checksums_in_pieces(void)
+{
+    const iam_about about = {.axis_count = 1, .axes = {600 << 20}};
+    iam_map *map = new_map(IAM_INDEX_HASH, about.axes[0], IAM_UINT8);
+    uint8_t *row;
+    EXPECT(iam_map_ensure(map, 5, (void **)&row, NULL, NULL) == IAM_OK);
+    for (uint64_t at = 0; at < about.axes[0]; at += 1 << 20)
+        row[at] = (uint8_t)(at >> 20);
+    iam_save *save = NULL;
+    bool ready = false;
+    EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
+    while (!ready)
+        EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+    void *bytes = NULL;
+    EXPECT(posix_memalign(&bytes, 4096, iam_save_bytes(save) + IAM_SAVE_ROOM_LEAST) == 0);
+    uint64_t done = 0, block = 0;
+    for (size_t more; (more = iam_save_next(save, (char *)bytes + done, IAM_SAVE_ROOM_LEAST)) != 0;)
+        done += more;
+    EXPECT(done == iam_save_bytes(save));
+    iam_save_end(save);
+    iam_map_destroy(map);
+    const image_header *header = bytes;
+    EXPECT(header->sections[IMAGE_CHECKSUMS].bytes > IAM_SAVE_ROOM_LEAST);
+    char reason[256] = "";
+    while (block != UINT64_MAX)
+        EXPECT(iam_image_verify_blocks(bytes, &block, UINT64_MAX, reason, sizeof reason) == IAM_OK);
+    free(bytes);
+}
+
 /* The header says whether pages stand in line; then their directory is not read. */
 static void test_pages_in_line(void)
 {
@@ -1093,6 +1123,7 @@ int main(void)
     RUN(test_large_rows);
     RUN(test_a_short_file_says_how_short);
     RUN(test_the_largest_row);
+    RUN(test_checksums_in_pieces);
     RUN(test_pages_in_line);
     RUN(test_views_keep_the_mapping);
     RUN(test_written_to_after_trust);

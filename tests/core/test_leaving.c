@@ -466,6 +466,20 @@ static void test_asked_for_hash_stays_hash(void)
     destroy(map);
 }
 
+/* The rule itself: so much is free, and beyond it so many times what hash would need. */
+static void test_the_rule_to_the_byte(void)
+{
+    for (int forced = 0; forced < 2; forced++) {
+        iam_map *map = create(forced ? IAM_INDEX_DIRECT : IAM_INDEX_AUTO);
+        const uint64_t is_free = forced ? 64 << 20 : 256 << 10, times = forced ? 64 : 2, count = 1000000;
+        const uint64_t hash_bytes = count * (ROW * sizeof(double) + sizeof(int64_t) + 24);
+        EXPECT(map_direct_allowed(map, is_free, 0) && !map_direct_allowed(map, is_free + 1, 0));
+        EXPECT(map_direct_allowed(map, hash_bytes * times, count));
+        EXPECT(!map_direct_allowed(map, (hash_bytes + 1) * times, count));
+        destroy(map);
+    }
+}
+
 /* ---- Promised room ----------------------------------------------------------------------------------------------- */
 
 static int64_t promised_key(int pattern, uint64_t i, uint64_t capacity, uint64_t *state)
@@ -554,6 +568,7 @@ int main(void)
     RUN(test_far_apart_keys_cost_little);
     RUN(test_the_rule_of_two);
     RUN(test_rows_of_a_page_that_went);
+    RUN(test_the_rule_to_the_byte);
     RUN(test_no_pattern_flips_it_back_and_forth);
     RUN(test_the_first_batch_is_judged_as_a_whole);
     RUN(test_asked_for_hash_stays_hash);

@@ -364,6 +364,32 @@ static void test_a_small_opened_map_needs_ranges_too(void)
 /* ---- Spare pages ----------------------------------------------------------------------------------------------------
  */
 
+/* Where pages do not move, others come in their place: warm or not, all of it can be written to. */
+static void test_pages_that_do_not_move_are_replaced(void)
+{
+    const size_t bytes = 2 << 20;
+    iam_spare *spare = iam_spare_create();
+    for (int refused = 0; refused < 2; refused++) {
+        char *kept = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *to = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        EXPECT(kept != MAP_FAILED && to != MAP_FAILED);
+        memset(kept, 7, bytes);
+        EXPECT(spare_give(spare, kept, bytes) == bytes);
+        atomic_store(&refusable, MREMAP);
+        refuse_from(refused ? 0 : -1);
+        size_t warm = 1;
+        EXPECT(spare_take(spare, to, bytes, &warm) && warm == (refused ? 0 : bytes));
+        EXPECT(refuse_no_more() == refused);
+        atomic_store(&refusable, ANY);
+        for (size_t i = 0; i < bytes; i += 512) {
+            EXPECT(to[i] == (refused ? 0 : 7));
+            to[i] = 1;
+        }
+        munmap(to, bytes);
+    }
+    iam_spare_destroy(spare);
+}
+
 /* What a hash map says that it has, without its arrays: the same whatever was asked for, granted and refused. */
 static uint64_t bytes_beside_arrays(const iam_map *map)
 {
@@ -521,6 +547,7 @@ int main(void)
     RUN(test_images_are_opened_or_refused);
     RUN(test_an_opened_map_needs_a_range_to_grow);
     RUN(test_a_small_opened_map_needs_ranges_too);
+    RUN(test_pages_that_do_not_move_are_replaced);
     RUN(test_spare_pages_that_do_not_move);
     RUN(test_trusting_moves_the_last_rows_or_nothing);
     RUN(test_results);

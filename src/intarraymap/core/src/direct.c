@@ -66,10 +66,7 @@ void direct_end(direct *index, alloc *memory)
 {
     release_ring(index, memory);
     segments_end(&index->page_of, memory);
-    index->ring = NULL;
-    index->ring_mask = index->page_span = index->page_count = index->id_count = 0;
-    index->id_free = index->id_deferred = 0;
-    index->ring_reserved = index->ring_borrowed = index->linear = false;
+    *index = (direct){.page_log2 = index->page_log2, .page_of = index->page_of};
 }
 
 static uint64_t *page_of(const direct *index, uint64_t id)
