@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = "Look at, check and convert files of IntArrayMaps."
     parser = argparse.ArgumentParser(prog="intarraymap", description=about)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('intarraymap')}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     info = commands.add_parser("info", help="what is in an image: sizes, index, how full it is")
     info.add_argument("file", metavar="FILE")

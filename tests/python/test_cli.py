@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from model import DTYPES, rows_for
 
+import intarraymap
 from intarraymap import IntArrayMap, cli, convert, terminal
 
 FAR = [5, -7, 2**40, 2**62, -(2**63), 2**63 - 1]
@@ -322,6 +323,8 @@ def test_as_a_program(path):
     assert done.returncode == 0 and "1,000" in done.stdout and done.stderr == ""
     done = subprocess.run([sys.executable, "-m", "intarraymap"], capture_output=True, text=True)
     assert done.returncode == 2 and "usage" in done.stdout
+    done = subprocess.run([sys.executable, "-m", "intarraymap", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"intarraymap {intarraymap.__version__}\n")
     done = subprocess.run(
         f"{sys.executable} -m intarraymap info {path} | head -c 5", shell=True, capture_output=True, text=True
     )
