@@ -135,6 +135,18 @@ static void test_blocks_are_as_large_as_all_before(void)
     room_end(&r);
 }
 
+/* What is small is in blocks, to the byte. */
+static void test_a_range_begins_beyond_what_is_small(void)
+{
+    for (uint64_t more = 0; more < 2; more++) {
+        room r;
+        room_begin(&r, 8, 1 << 20, true);
+        reserve(&r, SEGMENTS_SMALL_BYTES / 8 + more, SEGMENTS_EXACT);
+        EXPECT((r.array.range != NULL) == (more > 0) && (r.array.block_count > 0) == (more == 0));
+        room_end(&r);
+    }
+}
+
 static void test_range_commits_a_little_ahead_or_exactly(void)
 {
     room r;
@@ -456,6 +468,7 @@ int main(void)
     RUN(test_a_range_is_as_large_as_it_must_be);
     RUN(test_what_is_only_reserved_is_not_touched);
     RUN(test_blocks_are_as_large_as_all_before);
+    RUN(test_a_range_begins_beyond_what_is_small);
     RUN(test_range_commits_a_little_ahead_or_exactly);
     RUN(test_touched_room);
     RUN(test_more_than_was_foreseen_goes_on_in_blocks);
