@@ -25,9 +25,10 @@ int main(void)
 /* ---- The system, which refuses when it is told to -----------------------------------------------------------------
  */
 
+typedef enum { ANY, MMAP, MREMAP, ALIGNED_ALLOC } request;
+
 static _Atomic int64_t until_refusal = -1; /* requests that still succeed; negative: all do */
 static _Atomic int64_t refusals, asked;
-typedef enum { ANY, MMAP, MREMAP, ALIGNED_ALLOC } request;
 static _Atomic request refusable = ANY; /* the others are always granted */
 static _Atomic bool refuses_once;       /* after one refusal all requests succeed again */
 
