@@ -78,13 +78,10 @@ void iam_save_end(iam_save *save)
 {
     if (save == NULL)
         return;
-    if (save->index.buckets.item_bytes != 0)
-        table_end(&save->index, &save->memory);
+    table_end(&save->index, &save->memory);
     segments_end(&save->pages, &save->memory);
-    if (save->ring != NULL)
-        alloc_release(&save->memory, save->ring, direct_image_entries(save->header.page_span), sizeof *save->ring);
-    if (save->sums != NULL)
-        alloc_release(&save->memory, save->sums, image_block_count(&save->header) + 1, sizeof *save->sums);
+    alloc_release(&save->memory, save->ring, direct_image_entries(save->header.page_span), sizeof *save->ring);
+    alloc_release(&save->memory, save->sums, image_block_count(&save->header) + 1, sizeof *save->sums);
     alloc memory = save->memory;
     alloc_release(&memory, save, 1, sizeof *save);
 }
