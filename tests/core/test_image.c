@@ -699,8 +699,12 @@ static void test_no_rows_beyond_the_last_are_exported(void)
     int64_t keys[COUNT];
     double rows[COUNT][3];
     EXPECT(iam_map_export(back, keys, rows));
-    *rows_word(back->rows, 70) ^= (uint64_t)1 << 6 | (uint64_t)1 << 63;
-    EXPECT(!iam_map_export(back, keys, rows));
+    *rows_word(back->rows, 70) ^= (uint64_t)1 << 70 % 64;
+    for (int beyond = COUNT; beyond < 128; beyond++) {
+        *rows_word(back->rows, 70) ^= (uint64_t)1 << beyond % 64;
+        EXPECT(!iam_map_export(back, keys, rows));
+        *rows_word(back->rows, 70) ^= (uint64_t)1 << beyond % 64;
+    }
     iam_map_destroy(back);
     iam_map_destroy(map);
     free(image.bytes);

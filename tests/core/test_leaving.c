@@ -130,6 +130,23 @@ static void test_every_write_moves_it_on(void)
     }
 }
 
+/* A batch moves it on by each of its keys, also where they are missing. */
+static void test_a_batch_moves_it_on_by_each_key(void)
+{
+    enum { KEYS = 3000, BATCH = KEYS / MOVED_PER_WRITE + 2 };
+    int64_t missing[BATCH];
+    uint8_t removed[BATCH];
+    for (int i = 0; i < BATCH; i++)
+        missing[i] = -5 - i;
+    iam_map *map = create_leaving(KEYS);
+    iam_map_delete_many(map, missing, BATCH / 2, removed);
+    EXPECT(map->state == MAP_LEAVING && map->leave_cursor > KEYS / 3);
+    iam_map_delete_many(map, missing + BATCH / 2, BATCH - BATCH / 2, removed);
+    EXPECT(map->state == MAP_HASH);
+    reference_compare(&model, map);
+    destroy(map);
+}
+
 /* Anything may happen on the way: against the reference, with batches, and every key walked once. */
 static void test_anything_in_the_midst_of_it(void)
 {
@@ -561,6 +578,7 @@ int main(void)
 {
     RUN(test_rows_stay_where_they_are);
     RUN(test_every_write_moves_it_on);
+    RUN(test_a_batch_moves_it_on_by_each_key);
     RUN(test_anything_in_the_midst_of_it);
     RUN(test_views_on_the_way);
     RUN(test_clear_and_compact_on_the_way);
