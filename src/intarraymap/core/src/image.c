@@ -262,7 +262,7 @@ static void open_hash(iam_map *map, const image_header *header)
 
 static void open_direct(iam_map *map, const image_header *header)
 {
-    map->state = MAP_DIRECT;
+    CHECK(map->state == MAP_DIRECT); /* check_direct refuses an image of a map that was asked to hash */
     direct_borrow(&map->direct, section(header, IMAGE_DIRECTORY), section(header, IMAGE_PAGES), header->page_low,
                   header->page_span, header->page_count);
     map->direct.page_log2 = (uint32_t)header->page_log2;

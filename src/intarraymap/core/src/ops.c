@@ -40,10 +40,8 @@ static half float_to_half(float value)
     uint32_t bits = bits_of_float(value);
     uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     bits &= 0x7fffffff;
-    if (bits > 0x7f800000) { /* NaN: keep the payload's top, never make it infinity */
-        uint16_t fraction = (uint16_t)(bits >> 13 & 0x3ff);
-        return (half){(uint16_t)(sign | 0x7c00 | (fraction != 0 ? fraction : 1))};
-    }
+    if (bits > 0x7f800000) /* NaN: keep the payload's top, and quiet, as results of arithmetic are: never infinity */
+        return (half){(uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x3ff))};
     if (bits >= 0x477ff000) /* rounds to 65536 or beyond */
         return (half){(uint16_t)(sign | 0x7c00)};
     if (bits < 0x38800000) { /* subnormal or zero: the addition of 0.5 rounds to a multiple of 2^-24, ties to even */
