@@ -114,12 +114,16 @@ def source_files(*patterns: str) -> list[Path]:
     )
 
 
-def junit_counts(report: Path) -> Light:
-    """Add up a JUnit report, as pytest and ctest both write it.
+def junit_counts(report: Path, exit_code: int, usual: tuple[int, ...] = (0, 1)) -> Light:
+    """Add up a JUnit report, as pytest and ctest both write it. Red if the program that wrote it did not end as usual.
+
+    One that was interrupted, or that met an error of its own, leaves a report of what it had done until then.
 
     A C program says "ok NAME" for each of its tests, and "N checks passed" in the end. Others count in the same way, by
     lines "N THINGS counted"; tests of pytest by record_property("things", N).
     """
+    if exit_code not in usual:
+        raise Red(f"the tests broke off: exit code {exit_code}")
     if not report.exists():
         raise Red("the tests ended without a report")
     light = Light()
@@ -202,9 +206,9 @@ def core(preset: str) -> Light:
     report.unlink(missing_ok=True)
     run("cmake", "-S", "cmake", "--preset", preset, quiet=True)
     run("cmake", "--build", ROOT / "build" / "core" / preset)
-    # ctest looks for its presets in the working directory.
-    run("ctest", "--preset", preset, "--output-junit", report, folder=ROOT / "cmake", check=False)
-    return junit_counts(report)
+    # ctest looks for its presets in the working directory, and exits with 8 when a test failed.
+    code = run("ctest", "--preset", preset, "--output-junit", report, folder=ROOT / "cmake", check=False)
+    return junit_counts(report, code, usual=(0, 8))
 
 
 def core_checked() -> Light:
@@ -234,8 +238,8 @@ def pytest(name: str, *arguments: str, environ: dict[str, str] | None = None) ->
     report = BUILD / f"{name}.xml"
     report.unlink(missing_ok=True)
     options = ("-q", "--durations=5", f"--junitxml={report}", f"--numprocesses={WORKERS}")
-    run(BIN / "python", "-m", "pytest", *options, *arguments, environ=environ, check=False)
-    return junit_counts(report)
+    code = run(BIN / "python", "-m", "pytest", *options, *arguments, environ=environ, check=False)
+    return junit_counts(report, code)
 
 
 def expect_build(checked: bool, environ: dict[str, str]) -> None:
@@ -311,6 +315,7 @@ def main() -> int:
         say(f"\n==== {name} {'=' * (114 - len(name))}")
         start = time.perf_counter()
         light: Light | None = None
+        counts: dict[str, int | float | str] = {}
         try:
             light = work()
             verdict = "FAILED" if light and light.failed else "ok"
@@ -323,9 +328,11 @@ def main() -> int:
             verdict, count = "SKIPPED", str(reason).upper()
         except Red as reason:
             verdict, count = "FAILED", str(reason)
+            counts = {"before it could count": count}
         seconds = time.perf_counter() - start
-        if name in LAYERS and light:
-            counts: dict[str, int | float | str] = {light.unit: light.passed, "skipped": light.skipped, **light.told}
+        if light:
+            counts = {light.unit: light.passed, "failed": light.failed, "skipped": light.skipped, **light.told}
+        if name in LAYERS and counts:
             record(f"layer {name}", counts, seconds, failed=verdict == "FAILED")
         lines.append(f"{name:<18} {verdict:<8} {seconds:7.1f} s   {count}")
         say(lines[-1])

@@ -189,9 +189,9 @@ def suite(name: str, tests: list[str], *arguments: str) -> Light:
         )
         seconds = time.perf_counter() - start
         try:
-            found = junit_counts(report)
+            found = Light() if done.returncode == NO_TESTS else junit_counts(report, done.returncode)
         except Red as reason:
-            found = Light(failed=0 if done.returncode == NO_TESTS else 1)
+            found = Light(failed=1)
             say(f"{Path(file).name}: {reason}")
         say(f"{name:<9} {Path(file).name:<28} {found.passed:6} passed {found.failed:3} failed {seconds:7.1f} s")
         if found.failed:

@@ -6,6 +6,7 @@ import argparse
 
 from tests.campaigns.__main__ import NAMES
 from tests.campaigns.counts import commit, reports
+from tests.run import LAYERS
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +23,8 @@ def main(arguments: list[str]) -> int:
         for what, count in report.counts.items():
             shown = f"{count:,}" if isinstance(count, int) else f"{count:,.1f}" if isinstance(count, float) else count
             print(f"    {what:<54} {shown:>16}")
-    missing = [name for name in NAMES if name != "report" and name not in {report.name for report in found}]
+    known = [f"layer {name}" for name in LAYERS] + [name for name in NAMES if name != "report"]
+    missing = [name for name in known if name not in {report.name for report in found}]
     if missing:
         print(f"\nNever run here: {', '.join(missing)}")
     return 0

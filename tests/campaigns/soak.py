@@ -67,9 +67,9 @@ class Soak:
         say(f"\n---- {build}, {', '.join(name.rsplit('/')[-1] for name in files)}: again by {repeat}")
         options = ("-q", f"--hypothesis-seed={seed}", f"--junitxml={report}", f"--numprocesses={WORKERS}")
         expect_build(build == "checked", environ)
-        run(BIN / "python", "-m", "pytest", *options, *files, environ=environ, check=False)
+        code = run(BIN / "python", "-m", "pytest", *options, *files, environ=environ, check=False)
         try:
-            light = junit_counts(report)
+            light = junit_counts(report, code)
         except Red as reason:
             self.failures.append(f"{repeat}   ({reason})")
             return
