@@ -42,7 +42,9 @@ def test_each_outcome_is_counted(tmp_path):
 
 
 def test_an_interrupted_run_is_red(tmp_path):
-    tests = "def test_passes():\n    pass\n\ndef test_stops():\n    raise KeyboardInterrupt\n\ndef test_last():\n    pass\n"
+    tests = (
+        "def test_passes():\n    pass\n\ndef test_stops():\n    raise KeyboardInterrupt\n\ndef test_last():\n    pass\n"
+    )
     with pytest.raises(Red, match="broke off: exit code 2"):
         counted(tmp_path, tests)
 
