@@ -34,7 +34,8 @@ cdef class Table(Batch):
     def __getitem__(self, key):
         """The live, writable, zero-copy view of a key's row, shape ``row_shape``. O(1).
 
-        Raises KeyError(key) if the key is missing, TypeError if it is not an integer.
+        Raises KeyError(key) if the key is missing, TypeError if it is not an integer, MemoryError if there is no room
+        for a view.
         """
         cdef int64_t number = 0
         usable(self)
@@ -54,6 +55,7 @@ cdef class Table(Batch):
         cdef cnp.ndarray exact
         cdef iam_status status
         usable(self)
+        writable(self)
         if key_from(key, &number):
             raise OverflowError(f"key {shown(PyNumber_Index(key))} is outside int64")
         exact = exact_row(self, row, number)
@@ -64,7 +66,10 @@ cdef class Table(Batch):
             fail(status, f"key {number}")
 
     def __delitem__(self, key):
-        """Removes a key; its views keep their memory. O(1). Raises KeyError(key) if it is missing."""
+        """Removes a key; its views keep their memory. O(1).
+
+        Raises KeyError(key) if it is missing, TypeError if it is not an integer, ValueError if the map is read-only.
+        """
         cdef int64_t number = 0
         cdef iam_status status
         usable(self)
@@ -136,6 +141,8 @@ cdef class Table(Batch):
         ------
         TypeError
             If the key is not an integer.
+        MemoryError
+            If there is no room for a view.
 
         Notes
         -----

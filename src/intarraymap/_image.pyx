@@ -122,7 +122,7 @@ def write_image(Owner owner not None, int descriptor, uint64_t seed, Ticket tick
     describe(owner, &about)
     piece = <char *>malloc(PIECE_BYTES + IAM_SAVE_ROOM_LEAST)
     if piece == NULL:
-        raise MemoryError
+        raise MemoryError("saving a map: out of memory")
     try:
         owner.begin(READ, WHOLE_MAP, &thread)
         status = write_pieces(owner.map, seed, &about, descriptor, piece, ticket, &error)

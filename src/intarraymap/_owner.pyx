@@ -25,6 +25,8 @@ from types import GenericAlias
 
 import numpy as np
 
+from intarraymap import coerce
+
 cnp.import_array()
 
 cdef extern from "Python.h":
@@ -110,7 +112,9 @@ cdef int refuse_second_init() except -1:
 cdef int read_options(iam_options *wanted, tuple row_shape, cnp.dtype dtype, str index, dict options) except -1:
     memset(wanted, 0, sizeof(iam_options))
     wanted.row_items = 1
-    for length in row_shape:
+    for length in row_shape:  # coerce has judged them, but nobody has to come by way of it
+        if not 1 <= length <= coerce.ROW_ITEMS_MAX // wanted.row_items:
+            raise ValueError(f"row_shape must be of ints >= 1, of {coerce.ROW_ITEMS_MAX} items at most")
         wanted.row_items *= <uint64_t>length
     wanted.kind = <iam_kind><int>KINDS[(<object>dtype).type]
     wanted.index = <iam_index><int>INDEXES[index]
@@ -160,7 +164,7 @@ cdef class Owner:
         if fail_after is not None:
             failing = failing_create(fail_after, &wanted.allocator)
             if failing == NULL:
-                raise MemoryError
+                raise MemoryError("creating a map: out of memory")
         status = iam_map_create(&wanted, &map)
         if status != IAM_OK:
             if failing != NULL:
@@ -178,7 +182,7 @@ cdef class Owner:
             if failing != NULL:
                 failing_drop(failing)
             if dims == NULL:
-                raise MemoryError
+                raise MemoryError("creating a map: out of memory")
             free(dims)
             refuse_second_init()
         self.map = map

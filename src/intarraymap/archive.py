@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
+import sys
 import zipfile
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from intarraymap import coerce
-from intarraymap.paths import Path, replace
+from intarraymap.paths import Path, read_regular, replace, text_of
 
 __all__ = ["read", "write"]
 
@@ -25,38 +25,67 @@ def write(path: Path, keys: npt.NDArray[np.int64], rows: Array, compress: bool) 
     """In one step: a failure leaves an old file as it is."""
 
     def write_arrays(descriptor: int) -> None:
-        with open(descriptor, "wb", closefd=False) as file:
-            if compress:
-                np.savez_compressed(file, keys=keys, rows=rows)
-            else:
-                np.savez(file, keys=keys, rows=rows)
+        around = sys.exception()
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                if compress:
+                    np.savez_compressed(file, keys=keys, rows=rows)
+                else:
+                    np.savez(file, keys=keys, rows=rows)
+        except Exception as error:
+            _raise_what_broke_it_off(error, around)
+            raise
 
     replace(path, write_arrays)
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.int64], Array]:
-    """ValueError for whatever is not such an archive; OSError as open() raises it."""
-    with open(os.fspath(path), "rb") as file:  # open() would take an int for a descriptor, and close it
+    """ValueError for whatever is not such an archive; OSError where the file can't be read."""
+    text = text_of(path)
+
+    def read_arrays(descriptor: int, _byte_count: int) -> tuple[Array, Array]:
+        around = sys.exception()
         try:
-            # Not by np.load, which looks at the first bytes and may take the file for an array.
-            if not zipfile.is_zipfile(file):
-                raise ValueError("it holds something else")
-            with zipfile.ZipFile(file) as members:
-                _refuse_divided_units(members)
-            with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-                missing = {"keys", "rows"} - set(archive.files)
-                if missing:
-                    raise ValueError(f"it has no array {' and '.join(map(repr, sorted(missing)))}")
-                keys, rows = archive["keys"], archive["rows"]
-        except MemoryError:
+            with open(descriptor, "rb", closefd=False) as file:
+                return _arrays_of(file)
+        except (MemoryError, SystemError):  # the latter: the interpreter had no memory to say so
             raise
         except Exception as error:  # zip files break in many ways, and NumPy's headers in more
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # an offset before the file is a broken file
+            _raise_what_broke_it_off(error, around)
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset before the file
                 raise
-            raise ValueError(f"{os.fspath(path)!r} is not an .npz archive, or a broken one: {error}") from error
+            raise ValueError(f"{text!r} is not an .npz archive, or a broken one: {error}") from error
+
+    keys, rows = read_regular(text, read_arrays)
     if keys.ndim != 1 or rows.ndim < 2 or len(keys) != len(rows):
         raise ValueError(f"keys of shape {keys.shape} and rows of {rows.shape}: expected (n,) and (n, *row_shape)")
     return coerce.keys_within(keys), rows
+
+
+def _arrays_of(file: BinaryIO) -> tuple[Array, Array]:
+    # Not by np.load, which looks at the first bytes and may take the file for an array.
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it holds something else")
+    with zipfile.ZipFile(file) as members:
+        _refuse_divided_units(members)
+    with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+        missing = {"keys", "rows"} - set(archive.files)
+        if missing:
+            raise ValueError(f"it has no array {' and '.join(map(repr, sorted(missing)))}")
+        return archive["keys"], archive["rows"]
+
+
+def _raise_what_broke_it_off(error: BaseException | None, around: BaseException | None) -> None:
+    """Raise what zipfile's own error came after: an archive with an open member can't be closed, it says then.
+
+    An interrupt, or memory that is at its end: for a lock's that is a RuntimeError. `around`: handled before already.
+    """
+    while error is not None and error is not around:
+        if isinstance(error, MemoryError) or not isinstance(error, Exception):
+            raise error
+        if isinstance(error, RuntimeError) and "can't allocate" in str(error):
+            raise MemoryError(str(error)) from error
+        error = error.__context__
 
 
 def _refuse_divided_units(members: zipfile.ZipFile) -> None:

@@ -102,6 +102,8 @@ class Batches(Batch[D]):
             If the default or `out` has another shape, or `out` is read-only.
         OverflowError
             If the default does not fit the dtype.
+        MemoryError
+            If there is no room for the result.
 
         Notes
         -----
@@ -157,9 +159,9 @@ class Batches(Batch[D]):
         pops: bool,
     ) -> npt.NDArray[D]:
         """get_many and pop_many where some keys can't be int64: those are missing."""
-        inside = ~outside
+        inside = np.asarray(~outside)  # of a single key NumPy makes a scalar
         if defaults is None:
-            missing = outside | ~self._contains_many(numbers)
+            missing = np.asarray(outside | ~self._contains_many(numbers))
             if pops:
                 again = np.ones(int(inside.sum()), np.bool_)
                 again[np.unique(numbers[inside], return_index=True)[1]] = False
@@ -215,12 +217,11 @@ class Batches(Batch[D]):
         >>> m.pop_many([6]), len(m)
         (array([[3., 4.]]), 1)
         """
+        self._require_writable()
         numbers, outside, given = coerce.keys(keys)
         defaults = None if default is RAISE else self._defaults(default, numbers)
         if outside is None:
             return self._pop_many(numbers, defaults)
-        if self.read_only:
-            raise ValueError("the map is read-only")
         return self._without(numbers, outside, given, defaults, None, pops=True)
 
     def contains_many(self, keys: npt.ArrayLike) -> Mask:
@@ -254,7 +255,7 @@ class Batches(Batch[D]):
         """
         numbers, outside, _ = coerce.keys(keys)
         found = self._contains_many(numbers)
-        return found if outside is None else found & ~outside
+        return found if outside is None else np.asarray(found & ~outside)
 
     def index_many(self, keys: npt.ArrayLike) -> Numbers:
         """Row numbers of many keys, for use with `blocks`.
@@ -321,10 +322,11 @@ class Batches(Batch[D]):
         >>> IntArrayMap.fromkeys([5, 6], [0.0]).delete_many([6, 6, 7])
         array([ True, False, False])
         """
+        self._require_writable()
         numbers, outside, _ = coerce.keys(keys)
         if outside is None:
             return self._delete_many(numbers)
-        removed, inside = np.zeros(numbers.shape, np.bool_), ~outside
+        removed, inside = np.zeros(numbers.shape, np.bool_), np.asarray(~outside)
         kept = numbers[inside]
         spread(self._delete_many(kept), inside, removed)  # after the deletion nothing may fail
         return removed
@@ -363,6 +365,7 @@ class Batches(Batch[D]):
         >>> m[6]
         array([3., 4.])
         """
+        self._require_writable()
         numbers = coerce.keys_within(keys)
         exact = coerce.rows(rows, numbers.shape, self.row_shape, self.dtype)
         self._update_many(numbers, exact, "set")
@@ -430,10 +433,16 @@ class Batches(Batch[D]):
         >>> m[5]
         array([4, 9])
         """
+        self._require_writable()
         name = self._require_op(op)
         numbers = coerce.keys_within(keys)
         exact = coerce.rows(rows, numbers.shape, self.row_shape, self.dtype)
         self._update_many(numbers, exact, name)
+
+    def _require_writable(self) -> None:
+        """Before anything else is judged: a writer on a read-only map is that error, whatever it was given."""
+        if self.read_only:
+            raise ValueError("the map is read-only")
 
     def _require_op(self, op: str) -> str:
         """The name of an operation that is defined on the dtype, as a plain string."""
@@ -478,6 +487,7 @@ class Batches(Batch[D]):
         >>> m[5], m[6]
         (array([2, 0, 0, 0]), array([0, 0, 0, 1]))
         """
+        self._require_writable()
         self._require_op("add")
         numbers = coerce.keys_within(keys)
         item_count = math.prod(self.row_shape)
@@ -518,6 +528,7 @@ class Batches(Batch[D]):
         >>> m.ensure_many([5, 6, 5])
         (array([0, 1, 0]), array([ True,  True, False]))
         """
+        self._require_writable()
         numbers = coerce.keys_within(keys)
         exact = coerce.rows(fill, (), self.row_shape, self.dtype, "fill")
         return self._ensure_many(numbers, exact)
@@ -556,6 +567,7 @@ class Batches(Batch[D]):
         >>> sorted((key, row.item()) for key, row in m.items())
         [(5, 1.0), (6, 11.0), (7, 10.0)]
         """
+        self._require_writable()
         name = self._require_op(op)
         if not isinstance(other, Batches):
             raise TypeError(f"merge() takes an IntArrayMap, not {type(other).__name__}")

@@ -20,16 +20,14 @@ import math
 import operator
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Set
 from enum import Enum
-from itertools import chain
 from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import times
+from intarraymap import sequences, times
 from intarraymap.errors import shown
 
 __all__ = [
@@ -65,8 +63,7 @@ Shape = tuple[int, ...]
 ROWS_MAX: Final = 2**32 - 2  # IAM_ROWS_MAX of the core
 ROW_ITEMS_MAX: Final = 2**31 - 1
 ROW_BYTES_MAX: Final = 2**30
-NUMPY_AXES_MAX: Final = 64
-ROW_AXES_MAX: Final = NUMPY_AXES_MAX - 1  # less the axis of the keys
+ROW_AXES_MAX: Final = sequences.NUMPY_AXES_MAX - 1  # less the axis of the keys
 INT64: Final = np.dtype(np.int64)
 UINT64: Final = np.dtype(np.uint64)
 INT64_MIN: Final = -(2**63)
@@ -235,7 +232,7 @@ def keys(value: Any, what: str = "keys") -> Keys:
         if array.dtype.itemsize < 8:
             return Keys(array.astype(INT64, order="C"))
         unsigned = array.astype(UINT64, order="C")  # a copy: what is judged is what is used
-        outside = unsigned > INT64_MAX
+        outside = np.asarray(unsigned > INT64_MAX)  # of a single key NumPy makes a scalar
         return Keys(unsigned.view(INT64), outside, unsigned) if outside.any() else Keys(unsigned.view(INT64))
     if array.size == 0:
         return Keys(np.empty(array.shape, INT64))
@@ -258,16 +255,16 @@ def keys_within(value: Any, what: str = "keys") -> npt.NDArray[np.int64]:
 def _integers(value: Any, what: str) -> tuple[Array, bool]:
     """An array of whatever dtype NumPy finds, and whether it was made from a sequence of Python objects."""
     if isinstance(value, list | tuple):
-        return _array_of(value, what), True
+        return sequences.array_of(value, what), True
     if isinstance(value, np.ndarray):
-        _refuse_masked(value, what)
+        sequences.refuse_masked(value, what)
         return np.asarray(value), False
     if isinstance(value, range):
         return _integers_of_range(value, what), True
     if isinstance(value, str | bytes | bytearray | Mapping | Set | Iterator):
         raise TypeError(f"{what} must be an array or a sequence of integers, not {type(value).__name__}")
     array = np.asarray(value)
-    _refuse_masked(value, what)
+    sequences.refuse_masked(value, what)
     return array, not hasattr(type(value), "__array__") and array.ndim > 0
 
 
@@ -400,17 +397,24 @@ def find_numbers(value: Any, what: str, target: np.dtype[Any] | None = None) -> 
     """An array of whatever dtype NumPy finds, and whether its numbers are to be taken by value."""
     if type(value) is np.ndarray:
         return value, False
-    if isinstance(value, bool | int | float | complex | list | tuple | range) and not isinstance(value, np.generic):
-        array = _array_of(value, what) if isinstance(value, list | tuple) else np.array(value)
-        if array.dtype.kind == "f" and target is not None and target.kind in "biumM" and array.size:
-            array = np.array(value, dtype=object)  # NumPy makes floats of 2**63 and of its neighbours
-        return array, True
-    if isinstance(value, str | bytes | Mapping | Set | Iterator) or value is None:
+    if isinstance(value, list | tuple):
+        array = sequences.array_of(value, what)
+    elif isinstance(value, bool | int | float | complex | range) and not isinstance(value, np.generic):
+        array = np.array(value)
+    elif value is None or isinstance(value, str | bytes | Mapping | Set | Iterator):
         raise TypeError(f"{what} must be numbers, not {type(value).__name__}")
-    _refuse_masked(value, what)
-    array = np.asarray(value)
-    is_array = isinstance(value, np.ndarray | np.generic) or hasattr(type(value), "__array__") or array.dtype != object
-    return array, not is_array
+    else:
+        sequences.refuse_masked(value, what)
+        if sequences.offers_array(value):
+            return np.asarray(value), False
+        if sequences.is_sequence(value):
+            value = list(value)
+            array = sequences.array_of(value, what)
+        else:
+            array = np.asarray(value)
+    if array.dtype.kind == "f" and target is not None and target.kind in "biumM" and array.size:
+        array = np.array(value, dtype=object)  # NumPy makes floats of 2**63 and of its neighbours
+    return array, True
 
 
 def cast(array: Array, target: np.dtype[Any], by_value: bool, what: str, key_axes: int) -> Array:
@@ -534,55 +538,6 @@ def _exact(array: Array, target: np.dtype[Any]) -> Array:
     result = np.empty(array.shape, target)
     result[...] = array
     return result
-
-
-def _refuse_masked(value: object, what: str) -> None:
-    if "numpy.ma" not in sys.modules:  # NumPy imports it for those who use it
-        return
-    if isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value)):
-        raise TypeError(f"{what} are masked; use .filled() or .compressed()")
-
-
-def _array_of(value: list[Any] | tuple[Any, ...], what: str) -> Array:
-    """An array of whatever dtype NumPy finds for a (nested) sequence. It looks behind the masks of what is within."""
-    try:
-        array = np.array(value)
-    except Exception:  # of masked numbers that shall be integers
-        _refuse_masked_within(value, what, NUMPY_AXES_MAX)
-        raise
-    if "numpy.ma" in sys.modules:
-        # Single numbers, most by far, need no look: masked ones are errors as integers, and NaN as floats.
-        kind, is_long = array.dtype.kind, array.size > 64  # up to there a look is as fast as NumPy's
-        is_clean = kind in "iu" or (kind == "f" and is_long and not np.isnan(array).any())
-        _refuse_masked_within(value, what, array.ndim - is_clean)
-    return array
-
-
-_PLAIN: Final = frozenset((int, float, bool, complex))
-_SEQUENCES: Final = (list, tuple)  # not list | tuple, which is made anew for each number
-
-
-def _refuse_masked_within(value: list[Any] | tuple[Any, ...], what: str, depth: int) -> None:
-    if "numpy.ma" not in sys.modules:
-        return
-    level: Any = value if type(value) in _SEQUENCES else list(_parts(value))
-    for deeper in range(depth - 1, -1, -1):
-        kinds = set(map(type, level))
-        if kinds <= _PLAIN:
-            return
-        for kind in kinds:
-            if issubclass(kind, np.ma.MaskedArray):
-                for part in level:
-                    _refuse_masked(part, what)
-        if not deeper or not any(issubclass(kind, _SEQUENCES) for kind in kinds):
-            return
-        inner = {id(part): part for part in level if isinstance(part, _SEQUENCES)}  # once each: it may hold itself
-        level = list(chain.from_iterable(map(_parts, inner.values())))
-
-
-def _parts(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
-    """What is in a sequence, whatever a subclass says."""
-    return list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
 
 
 def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from intarraymap import times
+from intarraymap import sequences, times
 
 __all__ = ["numbers_equal", "row_equals"]
 
 Array = npt.NDArray[Any]
+
+_PYTHON_NUMBERS: Final = frozenset((bool, int, float, complex))
 
 
 def row_equals(mine: Array, other: object) -> bool:
     """Whether something has the shape of this row and equal numbers. What can't be compared is unequal."""
     try:
         array = np.asarray(other)
+        if array.shape != mine.shape:
+            return False
+        if array.dtype.kind in "fcO" and mine.dtype.kind in "biufc" and not sequences.offers_array(other):
+            # NumPy makes floats, or objects, of Python's integers that no integer dtype holds together.
+            objects = np.array(other, dtype=object)
+            if objects.shape == mine.shape and set(map(type, objects.flat)) <= _PYTHON_NUMBERS:
+                return bool(np.asarray(mine.astype(object) == objects).all())
     except (TypeError, ValueError, OverflowError):
         return False
-    return array.shape == mine.shape and numbers_equal(mine, array)
+    return numbers_equal(mine, array)
 
 
 def numbers_equal(a: Array, b: Array) -> bool:

@@ -95,7 +95,8 @@ class Exchange(Batch[D]):
         Raises
         ------
         TypeError
-            If Arrow has no unit that holds the dtype: times finer than ns, timedelta64 of months or years.
+            If Arrow has no unit that holds the dtype: times finer than ns, timedelta64 of months or years; if `copy` is
+            not a bool.
         BufferError
             When it is read: if ``copy=False`` and Arrow stores the dtype otherwise: bool (packed in bits), and times
             of days, hours or minutes, which it has in seconds.
@@ -204,6 +205,8 @@ class Exchange(Batch[D]):
         ------
         ImportError
             If pandas is not installed.
+        TypeError
+            If `columns` is a string, or no sequence.
         ValueError
             If there are not as many names as items.
         MemoryError
@@ -303,6 +306,10 @@ class Exchange(Batch[D]):
         ------
         OSError
             If the file can't be written; an old one is as it was.
+        TypeError
+            If `path` is not a path.
+        ValueError
+            If the path contains a zero byte.
         MemoryError
             If there is no room for a copy of the rows.
 
@@ -344,7 +351,7 @@ class Exchange(Batch[D]):
         ValueError
             If it is not such an archive, or is broken (a checksum covers the rows).
         TypeError, OverflowError
-            If its keys are not integers within int64 or its rows are not numbers.
+            If `path` is not a path, its keys are not integers within int64 or its rows are not numbers.
         MemoryError
             If there is no room.
 

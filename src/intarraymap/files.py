@@ -114,8 +114,10 @@ class Files(Batch[D]):
         ------
         OSError
             If the file can't be read or is not a regular file.
+        TypeError
+            If `path` is not a path.
         ValueError
-            If it is not an image, or not a whole one: the message says what is wrong.
+            If it is not an image, or not a whole one: the message says what is wrong. If the path contains a zero byte.
         MemoryError
             If there is no room.
 
@@ -164,8 +166,11 @@ class Files(Batch[D]):
         ------
         OSError
             If the file can't be read or is not a regular file.
+        TypeError
+            If `path` is not a path.
         ValueError
-            If it is not an image, or (as far as it was checked) not a whole one. In mode "r" also from every writer.
+            If it is not an image, or (as far as it was checked) not a whole one; if `verify` or `mode` is none of those
+            above, or the path contains a zero byte. In mode "r" also from every writer.
         MemoryError
             If there are no addresses left to map it to.
 

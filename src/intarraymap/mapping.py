@@ -49,7 +49,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         bool, (u)int8 to 64, float16/32/64, complex64/128, datetime64 or timedelta64 with a unit; stored in native
         byte order.
     capacity : int, default 0
-        The first `capacity` insertions allocate nothing.
+        The first `capacity` insertions allocate nothing (as `reserve` says it).
     index : {"auto", "hash", "direct"}, default "auto"
         How keys are found: by hashing, by arithmetic (dense keys), or whichever is better for the keys that come.
     seed : int, optional
@@ -275,7 +275,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         return new
 
     def copy(self) -> Self:
-        """An independent map with the same rows in the same order.
+        """An independent map with the same rows, in the same order as long as the index is the same.
 
         Returns
         -------
@@ -424,6 +424,7 @@ class IntArrayMap(Table[D], Batches[D], WholeMap[D], Exchange[D], Files[D], Muta
         >>> m[5], m[6]
         (array([1., 2.]), array([0., 0.]))
         """
+        self._require_writable()
         if isinstance(other, IntArrayMap):
             self.merge(other)
             return

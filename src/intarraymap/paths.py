@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 
 from intarraymap import coerce
 
-__all__ = ["Path", "read_regular", "replace"]
+__all__ = ["Path", "read_regular", "replace", "text_of"]
 
 R = TypeVar("R")
 Path: TypeAlias = str | os.PathLike[str]
@@ -32,7 +32,7 @@ NAME_BYTES = 200
 def read_regular(path: Path, read: Callable[[int, int], R]) -> R:
     """What `read` makes of a descriptor and the file's size. OSError for what is no regular file: no fifo is waited
     for."""
-    text = _text(path)
+    text = text_of(path)
     files: list[int] = []
     try:
         files.extend(map(os.open, (text,), (os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK,)))
@@ -44,12 +44,15 @@ def read_regular(path: Path, read: Callable[[int, int], R]) -> R:
             os.close(files[0])
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The path as a string. TypeError for a descriptor, and for a path of bytes: what it says can't be shown."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a string or path-like, not {type(path).__name__}")
     text = os.fspath(path)
     if not isinstance(text, str):
         raise TypeError(f"path must be a string or path-like, not {type(text).__name__}")
+    if "\0" in text:
+        raise ValueError("path: embedded null byte")
     return text
 
 
@@ -69,7 +72,7 @@ def replace(path: Path, write: Callable[[int], object]) -> None:
     If it raises, or anything else fails, what was at `path` is as before and nothing is left beside it. (But where the
     file has its name already and the disk fails to note that: OSError. And an interrupt may come just then.)
     """
-    target = os.path.realpath(_text(path))
+    target = os.path.realpath(text_of(path))
     mode = _mode_of(target)
     temporary = _name_beside(target)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -34,7 +34,7 @@ def reduce(source: Table[Any], protocol: int) -> tuple[Any, ...]:
 def rebuild(
     kind: Any, version: Any, row_shape: Any, row_dtype: Any, key_dtype: Any, index: Any, key_bytes: Any, row_bytes: Any
 ) -> Table[Any]:
-    """Unpickles. Nothing is trusted: whatever does not fit together is a TypeError or ValueError."""
+    """Unpickles. Nothing is trusted: whatever does not fit together is an error, and makes no map."""
     if not (isinstance(kind, type) and issubclass(kind, Table)):
         raise TypeError("the pickle is broken: its class is not an IntArrayMap")
     if version != VERSION:

@@ -34,7 +34,7 @@ class MapStats:
     bytes : int
         All memory committed: ``nbytes``.
     bytes_rows, bytes_keys, bytes_presence, bytes_views, bytes_buckets, bytes_overflow, bytes_directory : int
-        The same by part.
+        The same by part; what is left is the map itself, the same few kilobytes for every map.
     rows_used, rows_free, rows_held : int
         Row numbers handed out and not given back; of them, free for reuse; of them, kept back by views.
     views, scans : int

@@ -104,6 +104,9 @@ class WholeMap(Batch[D]):
     def reserve(self, n: int) -> None:
         """Make room for `n` rows in all, so that insertions up to there allocate nothing.
 
+        Under ``index="direct"`` that is room for keys without gaps: others need more pages than that. A batch may ask
+        for memory to work in, and does without where there is none.
+
         Parameters
         ----------
         n : int
@@ -126,10 +129,14 @@ class WholeMap(Batch[D]):
         >>> m = IntArrayMap(2)
         >>> m.reserve(1000)
         """
+        if self.read_only:
+            raise ValueError("the map is read-only")
         self._reserve(coerce.capacity(n, "n"))
 
     def compact(self) -> None:
-        """Close holes, give spare memory back and choose the index anew. Row numbers change, order stays.
+        """Close holes, give spare memory back and choose the index anew. Row numbers change.
+
+        The order stays, but ascends within a page where the index becomes direct.
 
         Raises
         ------

@@ -56,6 +56,7 @@ PYTHON_FLOORS = {
     "_result": 4.2,
     "stats": 4.5,
     "times": 4.4,
+    "sequences": 4.4,
     "coerce": 4.5,
     "equality": 4.5,
     "paths": 4.6,

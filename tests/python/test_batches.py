@@ -24,7 +24,7 @@ from model import (
     rows_for,
 )
 
-from intarraymap import IntArrayMap
+from intarraymap import IntArrayMap, MissingKeyError
 
 
 def snapshot(m):
@@ -1305,3 +1305,29 @@ class TestAddAtNames:
     def test_too_long_to_be_written_out(self, make_map):
         with pytest.raises(ValueError, match=r"items\[1\] = an integer of 16610 bits is outside a row of 3 items"):
             make_map().add_at([5, 5], [0, 10**5000])
+
+
+@pytest.mark.parametrize(
+    "key", [2**63, -(2**63) - 1, 10**30, np.uint64(2**63), np.array(2**64 - 1, "u8"), np.array(2**70, object)]
+)
+def test_a_single_key_that_no_int64_can_be(make_case, key):
+    """NumPy makes scalars of what is calculated from arrays of no axis, and the marks of such keys were calculated."""
+    case = make_case()
+    m, before = case.map, case.map.to_arrays()
+    out = np.full(m.row_shape, 7, m.dtype)
+    for got in (m.get_many(key, 0), m.get_many(key, 0, out=out), m.pop_many(key, 0)):
+        assert got.shape == m.row_shape and got.dtype == m.dtype and not got.any()
+    assert not out.any()
+    rows, found = m.get_many(key, 1, return_mask=True)
+    assert rows.shape == m.row_shape and (rows == 1).all()
+    for mask in (found, m.contains_many(key), m.delete_many(key)):
+        assert type(mask) is np.ndarray and mask.shape == () and mask.dtype == bool and not mask
+    assert m.index_many(key).shape == () and m.index_many(key) == -1
+    for call in (m.get_many, m.pop_many):
+        with pytest.raises(MissingKeyError) as raised:
+            call(key)
+        assert (raised.value.key, raised.value.position, raised.value.missing_count) == (int(key), 0, 1)
+    for wrong in (m.set_many, m.add_many, lambda key, row: m.ensure_many(key), lambda key, row: m.add_at(key, 0)):
+        with pytest.raises(OverflowError, match=f"keys = {int(key)} is outside int64"):
+            wrong(key, 1)
+    assert all(np.array_equal(now, then) for now, then in zip(m.to_arrays(), before, strict=True))

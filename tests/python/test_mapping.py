@@ -792,6 +792,43 @@ def test_equal_only_if_nothing_was_rounded():
     assert odd != floats and floats != odd
 
 
+@pytest.mark.parametrize(
+    ("dtype", "row", "others"),
+    [
+        ("uint64", [2**64 - 1, 0], [[2**64 - 2, 0], [2.0**64, 0], [-1, 0]]),
+        ("uint64", [2**63, 5], [[2**63 + 1, 5], [2**63 + 1, 5.0]]),
+        ("int64", [2**53, 1], [[2**53 + 1, 1.0], [2**53 + 1, 1 + 0j]]),
+        ("float64", [2**70, 1], [[2**70 + 1, 1], [2**70, 1.5]]),
+        ("float32", [2**70, 0.5], [[2**70, 0.25], [2**1100, 0.5]]),
+        ("complex128", [2**70, 1j], [[2**70 + 1, 1j], [2**70, 1]]),
+        ("bool", [True, False], [[2**64, 0.0], [True, 0.5]]),
+    ],
+)
+def test_lists_of_numbers_are_compared_exactly(dtype, row, others):
+    """Of such lists NumPy makes floats or objects: what had been stored was another row, and another the same."""
+    m = IntArrayMap(2, dtype)
+    m[1] = row
+    for same in (row, tuple(row), collections.deque(row), collections.UserList(row)):
+        assert m == {1: same} and (1, same) in m.items() and same in m.values()
+    for other in others:
+        assert m != {1: other} and (1, other) not in m.items() and other not in m.values()
+
+
+def test_lists_of_what_is_no_number_are_unequal():
+    class Equal:
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None
+
+    m = IntArrayMap(2)
+    m[1] = [1, 2]
+    for row in ([Equal(), Equal()], [None, 2], ["1", "2"], [1, [2]], [2**70, None]):
+        assert m != {1: row} and (1, row) not in m.items() and row not in m.values()
+    m[1] = [np.nan, 2**70]
+    assert m != {1: [np.nan, 2**70]}
+
+
 def test_unequal_to_a_mapping_that_loses_a_key():
     class Loses(collections.UserDict):
         def __getitem__(self, key):

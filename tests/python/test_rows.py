@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import decimal
 import fractions
@@ -10,6 +11,20 @@ import pickle
 import numpy as np
 import pytest
 from model import DTYPES, bits, build_map, plain, rows_for
+
+
+class Unregistered:
+    """A sequence by its methods alone."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, place):
+        return self.numbers[place]
+
 
 #: Each of these puts one row at a key that is there.
 PUTS = {
@@ -166,6 +181,16 @@ class TestPythonNumbers:
         fits(m, put, [2**53 + 1, -(2**62) - 1], [2**53 + 1, -(2**62) - 1])
         m = make_one((2,), "uint64", [1])
         fits(m, put, [2**64 - 1, 1], [2**64 - 1, 1])
+
+    @pytest.mark.parametrize("kind", [collections.deque, collections.UserList, Unregistered])
+    def test_sequences_that_are_no_lists(self, make_one, put, kind):
+        """They were cast as arrays are: what does not fit became infinite, and large integers were refused."""
+        for dtype, row in [("uint64", [2**64 - 1, 0]), ("bool", [1, 0]), ("int8", [-128, 7]), ("float64", [2**70, 1])]:
+            fits(make_one(2, dtype, [1]), put, kind(row), row)
+        m = make_one(2, "float32", [1])
+        refused(m, put, kind([1e39, 0]), OverflowError, match=r"item 0: 1e\+39 does not fit float32")
+        refused(m, put, kind([np.ma.masked_array(np.int8(1), True), 1]), TypeError, match="masked")
+        refused(m, put, kind([1.0, kind([1.0])]), ValueError, match="inhomogeneous")
 
 
 class TestArrays:

@@ -12,6 +12,7 @@ import pytest
 from model import copy_of
 
 from intarraymap import IntArrayMap
+from intarraymap._binding import Table
 
 LIMITED = """
 import resource
@@ -195,3 +196,15 @@ def test_items_that_would_wrap_into_the_row(make_map, item):
 def test_from_arrays_without_rows_of_enormous_shape(rows):
     with pytest.raises(OverflowError, match="too large"):
         IntArrayMap.from_arrays(np.empty(0, "i8"), np.broadcast_to(np.zeros((), "i1"), rows))
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (-1,), (2**62,), (2**40, 2**40), (2**16, 2**16), (2**32, 2**32)])
+def test_a_table_made_by_hand_with_rows_of_no_size(shape):
+    """The binding's own type, which coerce.row_shape is not asked for: a row of nothing was divided by."""
+    with pytest.raises(ValueError, match="row_shape must be of ints >= 1"):
+        Table(shape, np.dtype("f8"), 0, "auto", 0, None)
+    m = IntArrayMap.__new__(IntArrayMap)
+    with pytest.raises(ValueError, match="row_shape"):
+        super(IntArrayMap, m).__init__(shape, np.dtype("f8"), 0, "auto", 0, None)
+    with pytest.raises(RuntimeError, match="not initialised"):
+        len(m)
