@@ -6,6 +6,7 @@ import collections.abc
 import copy
 import enum
 import pickle
+import re
 import sys
 import weakref
 
@@ -272,21 +273,22 @@ class TestFromArrays:
         assert np.array_equal(m.get_many(np.arange(40)[::-2]), rows[::2, ::-3])
 
     @pytest.mark.parametrize(
-        ("keys", "rows", "error"),
+        ("keys", "rows", "error", "what"),
         [
-            ([1, 2], np.ones((3, 2)), ValueError),
-            ([1, 2, 3], np.ones((2, 2)), ValueError),
-            ([1.0, 2.0], np.ones((2, 2)), TypeError),
-            ([1, 2], np.array([["a"], ["b"]]), TypeError),
-            ([1, 2], np.array([[None], [None]]), TypeError),
-            (np.array([2**63], "u8"), np.ones((1, 2)), OverflowError),
-            ([1], np.ones((1, 0)), ValueError),
-            (None, np.ones((1, 2)), TypeError),
+            ([1, 2], np.ones((3, 2)), ValueError, "rows of shape (3, 2): expected (2,)"),
+            ([1, 2, 3], np.ones((2, 2)), ValueError, "rows of shape (2, 2): expected (3,)"),
+            ([1.0, 2.0], np.ones((2, 2)), TypeError, "keys[0] must be an integer, not float"),
+            ([1, 2], np.array([["a"], ["b"]]), TypeError, "dtype <U1 is not supported: strings"),
+            ([1, 2], np.array([[None], [None]]), TypeError, "dtype object is not supported"),
+            (np.array([2**63], "u8"), np.ones((1, 2)), OverflowError, "keys[0] = 9223372036854775808 is outside int64"),
+            ([1], np.ones((1, 0)), ValueError, "row_shape must be of ints >= 1, not 0"),
+            (None, np.ones((1, 2)), TypeError, "keys must be an integer, not NoneType"),
         ],
     )
-    def test_errors(self, keys, rows, error):
-        with pytest.raises(error):
+    def test_errors(self, keys, rows, error, what):
+        with pytest.raises(error, match=f"^{re.escape(what)}") as raised:
             IntArrayMap.from_arrays(keys, rows)
+        assert raised.type is error
 
     def test_direct_too_sparse(self):
         with pytest.raises(ValueError):
@@ -345,11 +347,18 @@ class TestFromkeys:
         assert type(Child(1).fromkeys([1], [1.0])) is Child
 
     @pytest.mark.parametrize(
-        ("keys", "error"), [(3, TypeError), ([1, "a"], TypeError), ([1, 2.0], TypeError), ([2**63], OverflowError)]
+        ("keys", "error", "what"),
+        [
+            (3, TypeError, "keys must be iterable, not int"),
+            ([1, "a"], TypeError, "keys[1] must be an integer, not str"),
+            ([1, 2.0], TypeError, "keys[1] must be an integer, not float"),
+            ([2**63], OverflowError, "keys[0] = 9223372036854775808 is outside int64"),
+        ],
     )
-    def test_errors(self, keys, error):
-        with pytest.raises(error):
+    def test_errors(self, keys, error, what):
+        with pytest.raises(error, match=f"^{re.escape(what)}$") as raised:
             IntArrayMap.fromkeys(keys, [1.0])
+        assert raised.type is error
 
     def test_source_error_comes_through(self):
         class SourceError(Exception):

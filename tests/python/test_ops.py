@@ -142,7 +142,7 @@ class TestUndefined:
     def test_adding_dates(self, make_case, op):
         case = make_case((2,), "datetime64[ns]")
         row = rows_for(1, (2,), "datetime64[ns]")[0]
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^'add' is not defined on datetime64\[ns\]$"):
             if op == "add_many":
                 case.map.add_many([5, 300], row)
             else:
