@@ -10,13 +10,10 @@ import random
 
 import numpy as np
 import pytest
-from model import DOCUMENTED_ERRORS, FAR_KEY, KEY_MAX, KEY_MIN, build_map, copy_of, rows_for
+from hostile_objects import Array, ChildArray, HostileError, Index, child, quietly, refused_init
+from model import DOCUMENTED_ERRORS, FAR_KEY, KEY_MAX, KEY_MIN, bits, build_map, copy_of, rows_for
 
 from intarraymap import IntArrayMap
-
-
-class HostileError(Exception):
-    """Raised by the caller's own objects: comes through as it is."""
 
 
 class Raises:
@@ -45,33 +42,11 @@ class Raises:
         raise HostileError
 
 
-class Index:
-    """Does something before it says which key it is."""
-
-    def __init__(self, action, key=5):
-        self.action, self.key = action, key
-
-    def __index__(self):
-        self.action()
-        return self.key
-
-
 class BadIndex:
     def __init__(self, answer):
         self.answer = answer
 
     def __index__(self):
-        return self.answer
-
-
-class Array:
-    """Does something when it is asked to become an array."""
-
-    def __init__(self, action, answer):
-        self.action, self.answer = action, answer
-
-    def __array__(self, dtype=None, copy=None):
-        self.action()
         return self.answer
 
 
@@ -94,23 +69,15 @@ class LyingSequence:
 ACTIONS = {
     "clear": lambda m: m.clear(),
     "close": lambda m: m.close(),
-    "init": lambda m: _quietly(lambda: m.__init__(3)),
+    "init": refused_init,
     "delete the key": lambda m: m.pop(5, None),
     "insert many": lambda m: m.set_many(np.arange(10_000, 11_500), 1.0),
     "delete many": lambda m: m.delete_many(np.arange(100)),
     "overwrite": lambda m: m.set_many(np.arange(50), 7.0),
-    "compact": lambda m: _quietly(m.compact),
+    "compact": lambda m: quietly(m.compact),
     "use": lambda m: (m[6], m.get_many([7]), list(m)[:2], m.copy()),
     "collect": lambda m: gc.collect(0),
 }
-
-
-def _quietly(call):
-    """compact with a view alive, __init__ once more: refused, and on with the call that is in progress."""
-    try:
-        call()
-    except (BufferError, RuntimeError):
-        pass
 
 
 def outcome(call, *allowed):
@@ -118,7 +85,6 @@ def outcome(call, *allowed):
     try:
         return call()
     except (*DOCUMENTED_ERRORS, *allowed) as error:
-        assert not isinstance(error, SystemError)
         return error
 
 
@@ -496,6 +462,7 @@ class TestViewsMadeByHand:
             outcome(call, AttributeError)
         assert len(IntArrayMap(1)) == 0
 
+    @pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # NumPy 2.5 on
     def test_attribute_changes(self, make_map):
         """Arrays are the caller's: shape, dtype and strides of a view may be set, the map stays sound."""
         m = make_map((4,), keys=range(10))
@@ -648,25 +615,30 @@ class TestStrangeArrays:
         still_sound(m)
 
     def test_subclasses_of_ndarray(self, make_map):
-        class Child(np.ndarray):
-            def __array_finalize__(self, other):
-                if other is not None and getattr(Child, "armed", False):
-                    raise HostileError
+        def give_up():
+            raise HostileError
 
-        keys = np.arange(5).view(Child)
-        rows = np.ones((5, 3)).view(Child)
         m = make_map(keys=range(10))
-        Child.armed = True
+        before = copy_of(m)
+        keys = child(ChildArray, give_up, np.arange(5))
+        rows = child(ChildArray, give_up, np.ones((5, 3)))
+        row = child(ChildArray, give_up, np.ones(3))
         for call in (
             lambda: m.get_many(keys),
-            lambda: m.set_many(keys, rows),
+            lambda: m.set_many(keys, 1.0),
+            lambda: m.set_many(np.arange(5), rows),
             lambda: m.get_many(np.arange(5), out=rows),
             lambda: m.get_many([77] * 5, rows),
             lambda: m.add_many(keys, 1.0),
-            lambda: m.__setitem__(5, rows),
+            lambda: m.__setitem__(5, row),
         ):
-            outcome(call, HostileError)
-        Child.armed = False
+            with pytest.raises(HostileError):
+                call()
+        after = copy_of(m)
+        assert after.keys() == before.keys() and all(bits(after[key]) == bits(before[key]) for key in before)
+        keys.action = rows.action = None
+        m.set_many(keys, rows)
+        assert m.get_many(keys).tolist() == np.ones((5, 3)).tolist()
         still_sound(m)
         matrix = np.array([[1.0, 2.0, 3.0]]).view(np.matrix)
         with pytest.raises(ValueError):

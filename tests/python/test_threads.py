@@ -293,13 +293,13 @@ assert places[0] == places[1] == places[2] == places[3]
 class TestOneMap:
     @pytest.mark.parametrize("kind", ["hash", "direct", "auto", "growing", "segments", "mapped", "leaving"])
     def test_every_operation_beside_every_other(self, story, kind):
-        """The table of operations, each thread in an order of its own, without those that need a map or file alone."""
+        """The table of operations, each thread in an order of its own, without those that need a map alone."""
         story(
             """
-from operations import ENDS, FILES, OPERATIONS, PRESENT
+from operations import ENDS, OPERATIONS, PRESENT
 
 m = build_case(kind).map
-names = sorted(OPERATIONS.keys() - ENDS - FILES - PRESENT)
+names = sorted(OPERATIONS.keys() - ENDS - PRESENT)
 assert len(names) > 60
 done = []
 
