@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,19 @@ from intarraymap import IntArrayMap
 HERE = Path(__file__).parent
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
-#: What CPython 3.11 and NumPy 2 make of a single refusal at some places: an error of their own, or one that they lose.
-#: They are counted, never passed over in silence, and the map has to be as before even so.
+#: What CPython 3.11 and NumPy 2 make of a single refusal at some places: an error of their own, or one that they lose,
+#: as where a Python function gets no frame. They are counted, never passed over in silence, and the map has to be as
+#: before even so. An error that is lost in our own compiled code would show at a line of it, or at the line of
+#: operations.py that asks for it: only those that call Python functions there may.
 NOT_OURS = re.compile(
-    r": SystemError: (error return without exception set|<[^>]*numpy[^>]*> returned NULL without setting an exception)$"
-    r"|: PicklingError: Can't pickle .*: import of module '\w+(\.\w+)*' failed$"
+    r": SystemError: error return without exception set "
+    r"\(in \S+/(numpy/\S+|intarraymap/\w+|python3\.\d+/\w+)\.py, line \d+\)$"
+    r"|^(__getitem__ missing|get_many missing|__init__ again), n = \d+: SystemError: error return without exception "
+    r"set \(in \S+/operations\.py, line \d+\)$"
+    r"|: SystemError: <(class 'zip'|built-in function compile)> returned (NULL without setting an|a result with an) "
+    r"exception( set)? \(in \S+/ast\.py, line \d+\)$"
+    r"|: SystemError: <[^>]*numpy[^>]*> returned NULL without setting an exception \(in \S+, line \d+\)$"
+    r"|: PicklingError: Can't pickle .*: import of module '\w+(\.\w+)*' failed \(in \S+, line \d+\)$"
 )
 COMBINATIONS = [
     ("malloc", 5, "hash"),
@@ -50,7 +57,6 @@ if DEEP:
 def interposer(tmp_path_factory) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
-        warnings.warn("SKIPPED: THE INTERPOSER OF MALLOC NEEDS LINUX AND A C COMPILER", stacklevel=1)
         pytest.skip("THE INTERPOSER OF MALLOC NEEDS LINUX AND A C COMPILER")
     library = tmp_path_factory.mktemp("malloc") / "failing_malloc.so"
     words = [compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(HERE / "failing_malloc.c")]
@@ -107,6 +113,7 @@ def filled(index: str = "hash") -> IntArrayMap:
 
 def test_popitem_lost_the_item_it_could_not_return():
     testcapi = pytest.importorskip("_testcapi", reason="SKIPPED: THIS PYTHON HAS NO _testcapi")
+    refused = 0
     for n in range(15):
         m = filled()
         m[10**10] = 1.0
@@ -116,12 +123,15 @@ def test_popitem_lost_the_item_it_could_not_return():
         except MemoryError:
             testcapi.remove_mem_hooks()
             assert len(m) == 51
+            refused += 1
         finally:
             testcapi.remove_mem_hooks()
+    assert refused
 
 
 def test_setdefault_left_a_key_whose_view_it_could_not_make():
     testcapi = pytest.importorskip("_testcapi", reason="SKIPPED: THIS PYTHON HAS NO _testcapi")
+    refused = 0
     for n in range(20):
         m = filled()
         testcapi.set_nomemory(n, n + 1)
@@ -130,13 +140,16 @@ def test_setdefault_left_a_key_whose_view_it_could_not_make():
         except MemoryError:
             testcapi.remove_mem_hooks()
             assert -1 not in m
+            refused += 1
         finally:
             testcapi.remove_mem_hooks()
+    assert refused
 
 
 def test_ensure_many_kept_keys_whose_numbers_it_could_not_return():
     testcapi = pytest.importorskip("_testcapi", reason="SKIPPED: THIS PYTHON HAS NO _testcapi")
     keys = np.arange(-20, 10)
+    refused = 0
     for n in range(30):
         m = filled()
         testcapi.set_nomemory(n, n + 1)
@@ -145,8 +158,10 @@ def test_ensure_many_kept_keys_whose_numbers_it_could_not_return():
         except MemoryError:
             testcapi.remove_mem_hooks()
             assert len(m) == 50
+            refused += 1
         finally:
             testcapi.remove_mem_hooks()
+    assert refused > 3
 
 
 @pytest.mark.parametrize("what", ["keys", "values", "items", "scan"])
@@ -185,6 +200,7 @@ def test_keys_outside_int64_and_no_memory_for_the_answer(call):
     testcapi = pytest.importorskip("_testcapi", reason="SKIPPED: THIS PYTHON HAS NO _testcapi")
     keys = np.array([3, 2**63, 5, 2**64 - 1], np.uint64)
     arguments = (keys, 0.0) if call == "pop_many" else (keys,)
+    refused = 0
     for n in range(60):
         m = filled()
         testcapi.set_nomemory(n, n + 1)
@@ -193,8 +209,10 @@ def test_keys_outside_int64_and_no_memory_for_the_answer(call):
         except (MemoryError, SystemError):
             testcapi.remove_mem_hooks()
             assert len(m) == 50
+            refused += 1
         finally:
             testcapi.remove_mem_hooks()
+    assert refused > 10
     got = getattr(filled(), call)(*arguments)
     expected = [9.0, 0.0, 15.0, 0.0] if call == "pop_many" else [True, False, True, False]
     assert (got[:, 0] if call == "pop_many" else got).tolist() == expected
@@ -226,14 +244,16 @@ def test_keys_of_a_batch_after_one_that_failed_come_in_their_order(empty):
 def test_a_search_among_values_let_go_of_the_row():
     testcapi = pytest.importorskip("_testcapi", reason="SKIPPED: THIS PYTHON HAS NO _testcapi")
     m = filled()
-    for n in range(30):
+    refused = 0
+    for n in range(60):
         testcapi.set_nomemory(n, n + 1)
         try:
             m[2] in m.values()  # noqa: B015
         except (MemoryError, SystemError):
-            pass
+            refused += 1
         finally:
             testcapi.remove_mem_hooks()
+    assert refused > 10
     assert m.stats().views == 0
 
 
@@ -242,13 +262,15 @@ def test_save_left_its_temporary_file(tmp_path):
     m = filled()
     m.save(tmp_path / "old.iam")
     path = str(tmp_path / "old.iam")
+    refused = 0
     for n in range(120):
         testcapi.set_nomemory(n, n + 5)
         try:
             m.save(path)
         except (MemoryError, SystemError, OSError):
-            pass
+            refused += 1
         finally:
             testcapi.remove_mem_hooks()
         assert os.listdir(tmp_path) == ["old.iam"]
+    assert refused > 30
     assert IntArrayMap.load(path) == m
