@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,19 @@ OPERATORS = ("set", "add", "sub", "mul", "min", "max", "and", "or", "xor")
 STEPS = 60
 
 
+class Model(dict[int, np.ndarray]):
+    """What the map should hold. A key that it has not and the map has is no KeyError that somebody documented."""
+
+    def __missing__(self, key: int) -> np.ndarray:
+        raise AssertionError(f"the map has {key}, which the model has not")
+
+
+def alike(*columns: Collection[Any]) -> Iterator[tuple[Any, ...]]:
+    """Their items side by side. As an assertion: the ValueError of zip could be one of the map's."""
+    assert len({len(column) for column in columns}) == 1, [len(column) for column in columns]
+    return zip(*columns, strict=True)
+
+
 class Fuzzed:
     """A map, its model, and what is held of it."""
 
@@ -32,7 +46,7 @@ class Fuzzed:
         index = stream.choice(("auto", "hash", "direct"))
         capacity = stream.byte() if stream.chance(4) else 0
         self.m: IntArrayMap[Any] = IntArrayMap(self.shape, self.dtype, index=index, capacity=capacity, seed=5)
-        self.model: dict[int, np.ndarray] = {}
+        self.model = Model()
         self.views: list[tuple[int, np.ndarray]] = []
         self.ghosts: list[tuple[int, np.ndarray, bytes]] = []
         self.held: list[Any] = []
@@ -80,13 +94,13 @@ class Fuzzed:
 
     def remove(self, key: int) -> None:
         self.gone(key)
-        del self.model[key]
+        assert self.model.pop(key, None) is not None, f"the map had {key}, which the model has not"
 
     def compare(self) -> None:
         assert self.m._check() is None
         assert len(self.m) == len(self.model)
         keys, rows = self.m.to_arrays()
-        found = dict(zip(keys.tolist(), rows, strict=True))
+        found = dict(alike(keys.tolist(), rows))
         assert found.keys() == self.model.keys(), "other keys than the model's"
         for key, row in self.model.items():
             assert found[key].tobytes() == row.tobytes(), f"another row than the model's at {key}"
@@ -161,7 +175,7 @@ class Fuzzed:
         keys = self.keys()
         rows = self.rows(len(keys))
         self.m.set_many(keys, rows)
-        for key, row in zip(keys.tolist(), rows, strict=True):
+        for key, row in alike(keys.tolist(), rows):
             self.put(key, row)
 
     def do_update_many(self) -> None:
@@ -172,7 +186,7 @@ class Fuzzed:
         alone: IntArrayMap[Any] = IntArrayMap(self.shape, self.dtype, index="hash", seed=1)
         for key in set(keys.tolist()) & self.model.keys():
             alone[key] = self.model[key]
-        for key, row in zip(keys.tolist(), rows, strict=True):
+        for key, row in alike(keys.tolist(), rows):
             alone.update_many([key], row[None], op)
         for key in dict.fromkeys(keys.tolist()):
             self.put(key, alone[key])
@@ -182,7 +196,7 @@ class Fuzzed:
         items = [self.stream.byte() % (self.items + 1) for _ in keys]
         values = self.rows(1).reshape(-1)[0]
         self.m.add_at(keys, items, values)
-        for key, item in zip(keys.tolist(), items, strict=True):
+        for key, item in alike(keys.tolist(), items):
             if key not in self.model:
                 self.put(key, np.zeros(self.m.row_shape, self.dtype))
             self.model[key].reshape(-1)[item] += values
@@ -190,7 +204,7 @@ class Fuzzed:
     def do_ensure_many(self) -> None:
         keys, fill = self.keys(), self.row()
         numbers, created = self.m.ensure_many(keys, fill)
-        for key, fresh in zip(keys.tolist(), created.tolist(), strict=True):
+        for key, fresh in alike(keys.tolist(), created.tolist()):
             assert fresh == (key not in self.model)
             if fresh:
                 self.put(key, fill)
@@ -201,14 +215,14 @@ class Fuzzed:
         assert self.m.contains_many(keys).tolist() == [key in self.model for key in keys.tolist()]
         default = self.row()
         rows, found = self.m.get_many(keys, default, return_mask=True)
-        for key, row, there in zip(keys.tolist(), rows, found.tolist(), strict=True):
+        for key, row, there in alike(keys.tolist(), rows, found.tolist()):
             assert there == (key in self.model)
             assert row.tobytes() == self.model.get(key, default).tobytes()
         self.m.get_many(keys)
 
     def do_delete_many(self) -> None:
         keys = self.keys()
-        for key, removed in zip(keys.tolist(), self.m.delete_many(keys).tolist(), strict=True):
+        for key, removed in alike(keys.tolist(), self.m.delete_many(keys).tolist()):
             assert removed == (key in self.model)
             if removed:
                 self.remove(key)
@@ -216,7 +230,7 @@ class Fuzzed:
     def do_pop_many(self) -> None:
         keys = self.keys()
         rows = self.m.pop_many(keys)
-        for key, row in zip(keys.tolist(), rows, strict=True):
+        for key, row in alike(keys.tolist(), rows):
             assert row.tobytes() == self.model[key].tobytes()
             self.remove(key)
 
@@ -247,7 +261,7 @@ class Fuzzed:
             mask = np.unpackbits(bits, bitorder="little")[: len(rows)].astype(bool)
             present += int(mask.sum())
             assert first % 8 == 0
-            for key, row in zip(keys[mask].tolist(), rows[mask], strict=True):
+            for key, row in alike(keys[mask].tolist(), rows[mask]):
                 assert row.tobytes() == self.model[key].tobytes()
         assert present == len(self.model)
         if len(self.held) < 3:
@@ -271,7 +285,7 @@ class Fuzzed:
     def do_iterate(self) -> None:
         assert list(self.m) == list(reversed(list(reversed(self.m))))
         assert set(self.m.keys()) == self.model.keys()
-        for (key, row), other in zip(self.m.items(), self.m.values(), strict=True):
+        for (key, row), other in alike(self.m.items(), self.m.values()):
             assert row.tobytes() == other.tobytes() == self.model[key].tobytes()
 
     def do_copy(self) -> None:
