@@ -41,6 +41,29 @@ def test_every_function_of_the_front_door_is_refused_memory_or_asks_for_none():
     assert listed == front_door()
 
 
+def bodies(source: str) -> dict[str, str]:
+    """The functions of a C file."""
+    return dict(re.findall(r"(?ms)^static [^\n;]*?\b(\w+)\([^\n]*\)\n\{\n(.*?)^\}", without_comments(source)))
+
+
+def test_a_function_that_is_listed_is_called_where_the_list_says():
+    source = (CORE_TESTS / "test_memory.c").read_text()
+    functions = bodies(source)
+    asks_none = "".join(body for name, body in functions.items() if name.startswith("test_") and "none" in name)
+    listed = re.findall(r'(?m)^    \{"(iam_\w+)",\s*\{([^}]*)\}\}', source)
+    assert len(listed) == len(front_door())
+    for function, places in listed:
+        for place in re.findall(r'"([^"]+)"', places):
+            if place == "none":
+                where = asks_none
+            elif place.startswith("test_"):
+                program = CORE_TESTS / f"{place}.c"
+                where = program.read_text() if program.exists() else functions[place]
+            else:
+                continue  # an operation, whose name test_memory.c itself looks up
+            assert re.search(rf"(?<!\")\b{function}\(", where), f"{function} is not called in {place}"
+
+
 def test_every_function_of_the_front_door_is_called_by_a_c_test():
     called = {
         name
