@@ -384,6 +384,30 @@ static void test_twins_in_any_two_slots(void)
 
 /* Regression: room was made for the length of a first batch where its keys were few, or came again at regular
  * distances; and where there was no room for as many as were guessed, there was none for those that came. */
+/* In any bucket, the first of a part included. */
+static void test_twins_in_any_bucket(void)
+{
+    enum { COUNT = 20000 };
+    for (size_t i = 0; i < COUNT; i++)
+        written[i] = (int64_t)(i * 0x9e3779b97f4a7c15u);
+    iam_map *built = create_ready_to_build(0, COUNT);
+    EXPECT(build_index(built, written, COUNT));
+    uint64_t buckets = built->hash.bucket_count;
+    for (uint64_t home = 0; home < buckets; home += home < 8 || home + 8 > buckets ? 1 : 61) {
+        const bucket *first = table_bucket(&built->hash, home);
+        if (first->slot_count == 0 || first->slot_count == BUCKET_SLOTS)
+            continue;
+        size_t other = bucket_row(first, 0) == COUNT - 1 ? COUNT - 2 : COUNT - 1;
+        int64_t before = written[other];
+        written[other] = first->key[0];
+        iam_map *map = create_ready_to_build(0, COUNT);
+        EXPECT(!build_index(map, written, COUNT));
+        written[other] = before;
+        iam_map_destroy(map);
+    }
+    iam_map_destroy(built);
+}
+
 static void test_room_is_for_distinct_keys(void)
 {
     enum { ITEMS = 1 << 12, COUNT = 1 << 12 };
@@ -913,6 +937,7 @@ int main(void)
     RUN(test_what_is_built_at_one_go);
     RUN(test_ensuring_at_one_go);
     RUN(test_twins_in_any_two_slots);
+    RUN(test_twins_in_any_bucket);
     RUN(test_room_is_for_distinct_keys);
     RUN(test_building_that_gives_up);
     RUN(test_neighbours_of_written_rows);

@@ -84,6 +84,26 @@ static void test_walks_both_ways(void)
     iam_map_destroy(map);
 }
 
+/* A walk that has come to its end stays there, whatever comes to lie beyond. */
+static void test_the_end_is_the_end(void)
+{
+    iam_map *map = create(IAM_INDEX_HASH, IAM_AUTO);
+    for (int64_t key = 0; key < 10; key++)
+        put(map, key);
+    EXPECT(iam_map_remove(map, 0) == IAM_OK); /* whose row, the first, is free */
+    uint64_t forward = 0, backward = UINT64_MAX;
+    int64_t keys[20];
+    EXPECT(iam_map_walk(map, false, &forward, 20, keys, NULL) == 9);
+    EXPECT(iam_map_walk(map, true, &backward, 20, keys, NULL) == 9 && keys[8] == 1);
+    for (int64_t key = 20; key < 40; key++)
+        put(map, key);
+    uint32_t number;
+    EXPECT(iam_map_find(map, 20, &number) != NULL && number == 0);
+    EXPECT(iam_map_walk(map, false, &forward, 20, keys, NULL) == 0);
+    EXPECT(iam_map_walk(map, true, &backward, 20, keys, NULL) == 0);
+    iam_map_destroy(map);
+}
+
 /* Go's rules: while the map changes at will, growth and change of index included, a key that is there throughout comes
  * exactly once, none comes twice unless it was deleted and put again, a deleted one does not come. */
 static void test_walking_a_map_that_changes(void)
@@ -242,6 +262,7 @@ static void test_overlaps(void)
 int main(void)
 {
     RUN(test_walks_both_ways);
+    RUN(test_the_end_is_the_end);
     RUN(test_walking_a_map_that_changes);
     RUN(test_clear_and_compact_change_the_epoch);
     RUN(test_blocks_cover_all_rows);

@@ -362,6 +362,61 @@ static void test_written_to_after_trust(void)
     }
 }
 
+/* A chain in a file has a limit; one that grows in a map that may be written to has none. */
+static void test_long_chains_after_trust(void)
+{
+    enum { KEYS = 400 };
+    iam_map *map = filled(IAM_INDEX_HASH, 10, true);
+    image_bytes image = saved(map, 1 << 20);
+    iam_map *back = opened(image);
+    EXPECT(iam_image_trust(back) == IAM_OK);
+    int64_t keys[KEYS];
+    int count = 0;
+    for (int64_t key = 0; count < KEYS; key++)
+        if ((hash_key(&back->hash.secret, key) & 0xfff) == 0) { /* the same home for as many buckets as these make */
+            keys[count++] = key;
+            put(back, key, (double)key);
+        }
+    EXPECT(table_longest_chain(&back->hash) > IMAGE_CHAIN_MOST);
+    harness_validate(back);
+    EXPECT(iam_map_count(back) == KEYS + 10);
+    for (int i = 0; i < KEYS; i++) {
+        const double *row = iam_map_find(back, keys[i], NULL);
+        EXPECT(row != NULL && *row == (double)keys[i]);
+    }
+    iam_map_destroy(back);
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
+/* What lay in a row before its key was deleted is not in the file. */
+static void test_rows_without_a_key_are_zeros(void)
+{
+    iam_map *map = filled(IAM_INDEX_DIRECT, 3000, false);
+    for (int64_t i = 0; i < 3000; i++)
+        if (i % 7 < 3 || (i > 300 && i < 900 && i != 500))
+            EXPECT(iam_map_remove(map, i - 7) == IAM_OK);
+    image_bytes image = saved(map, 1 << 20);
+    const image_header *header = (const image_header *)(const void *)image.bytes;
+    EXPECT(header->index == IAM_INDEX_DIRECT && header->row_count > iam_map_count(map));
+    const char *rows = image.bytes + header->sections[IMAGE_ROWS].offset;
+    const uint64_t *presence = (const uint64_t *)(const void *)(image.bytes + header->sections[IMAGE_PRESENCE].offset);
+    uint64_t zeros = 0, others = 0;
+    for (uint64_t number = 0; number < header->row_count; number++) {
+        bool is_zero = true;
+        for (uint64_t i = 0; i < header->row_bytes; i++)
+            is_zero &= rows[number * header->row_bytes + i] == 0;
+        if ((presence[number / 64] >> (number % 64) & 1) == 0) {
+            EXPECT(is_zero);
+            zeros++;
+        }
+        others += !is_zero;
+    }
+    EXPECT(zeros == header->row_count - iam_map_count(map) && others + 1 >= iam_map_count(map));
+    iam_map_destroy(map);
+    free(image.bytes);
+}
+
 /* Damage that comes after trust is no fault of the core: checked builds don't end the program over it. */
 static void test_a_mapped_file_that_changes_ends_nothing(void)
 {
@@ -1131,6 +1186,8 @@ int main(void)
     RUN(test_pages_in_line);
     RUN(test_views_keep_the_mapping);
     RUN(test_written_to_after_trust);
+    RUN(test_long_chains_after_trust);
+    RUN(test_rows_without_a_key_are_zeros);
     RUN(test_a_mapped_file_that_changes_ends_nothing);
     RUN(test_blocks_of_an_image_that_grew);
     RUN(test_every_byte_flipped);

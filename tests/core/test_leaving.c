@@ -145,6 +145,18 @@ static void test_a_batch_moves_it_on_by_each_key(void)
     EXPECT(map->state == MAP_HASH);
     reference_compare(&model, map);
     destroy(map);
+
+    static double rows[BATCH][ROW];
+    int64_t present[BATCH];
+    for (int i = 0; i < BATCH; i++)
+        present[i] = i;
+    map = create_leaving(KEYS);
+    EXPECT(iam_map_update_many(map, present, BATCH / 2, rows, sizeof rows[0], IAM_ADD) == IAM_OK);
+    EXPECT(map->state == MAP_LEAVING && map->leave_cursor > KEYS / 3);
+    EXPECT(iam_map_update_many(map, present, BATCH, rows, sizeof rows[0], IAM_ADD) == IAM_OK);
+    EXPECT(map->state == MAP_HASH);
+    reference_compare(&model, map);
+    destroy(map);
 }
 
 /* Anything may happen on the way: against the reference, with batches, and every key walked once. */
