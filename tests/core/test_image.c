@@ -839,6 +839,32 @@ static void test_bools_are_saved_as_such(void)
     }
 }
 
+/* A piece is what fits into the room for it, whatever of the map it is. */
+static void test_nothing_is_written_beyond_the_room(void)
+{
+    for (int which = 0; which <= MAPS; which++) {
+        iam_map *map = which < MAPS ? nth_map(which) : new_map(IAM_INDEX_DIRECT, 1, IAM_BOOL);
+        for (int64_t key = 0; which == MAPS && key < 200000; key++)
+            EXPECT(iam_map_put(map, key, &(uint8_t){0xff}) == IAM_OK);
+        const iam_about about = {.axis_count = 1, .axes = {map->options.row_items}};
+        iam_save *save = NULL;
+        bool ready = false;
+        EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
+        while (!ready)
+            EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+        enum { GUARD = 64 };
+        static uint8_t piece[IAM_SAVE_ROOM_LEAST + GUARD];
+        memset(piece, 0xcc, sizeof piece);
+        uint64_t count = 0;
+        for (size_t more; (more = iam_save_next(save, piece, IAM_SAVE_ROOM_LEAST)) != 0; count += more)
+            for (int i = 0; i < GUARD; i++)
+                EXPECT(piece[IAM_SAVE_ROOM_LEAST + i] == 0xcc);
+        EXPECT(count == iam_save_bytes(save));
+        iam_save_end(save);
+        iam_map_destroy(map);
+    }
+}
+
 static void test_info_says_what_is_there(void)
 {
     for (int which = 0; which < MAPS; which++) {
@@ -1201,6 +1227,7 @@ int main(void)
     RUN(test_presence_in_pieces);
     RUN(test_bools);
     RUN(test_bools_are_saved_as_such);
+    RUN(test_nothing_is_written_beyond_the_room);
     RUN(test_info_says_what_is_there);
     RUN(test_preparing_in_steps);
     RUN(test_pages_that_do_not_pay);
