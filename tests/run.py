@@ -268,7 +268,7 @@ def floors() -> Light:
 
 
 def docs() -> Light:
-    """Every example in README.md, DESIGN.md, docs/how-to and in docstrings, against the release build."""
+    """Every example in README.md, docs/how-to and docstrings (and in DESIGN.md, should it have one)."""
     return pytest("docs", "tests/docs")
 
 

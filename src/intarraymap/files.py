@@ -240,6 +240,39 @@ def _read_image(path: Path, read: Callable[[int, int], R]) -> R:
 # ---- Writing --------------------------------------------------------------------------------------------------------
 
 
+def _allocate_locks(locks: list[LockType]) -> None:
+    try:
+        locks.extend(starmap(allocate_lock, ((), ())))
+    except RuntimeError:  # so it says that there is no memory
+        if len(locks) == 2:
+            raise
+        raise MemoryError("no memory for a lock") from None
+
+
+def _written(
+    sources: list[Batch[Any]],
+    copies: list[int],
+    seed: int,
+    ticket: Ticket,
+    locks: list[LockType],
+    outcome: list[Any],
+) -> Iterator[None]:
+    """What the thread does, once: the generator has its frame before it begins, which might find no memory for one."""
+    try:
+        if not locks[1].acquire(False):
+            return
+        try:
+            is_whole = write_image(sources.pop(), copies[0], seed, ticket)  # when it is over it holds no map
+        finally:
+            os.close(copies[0])
+        outcome[0] = is_whole
+    except BaseException as error:  # raised in the thread that called
+        outcome[0] = error
+    locks[0].release()
+    return
+    yield  # never
+
+
 def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progress: _Progress | None) -> None:
     """Whoever calls `progress`, or is interrupted, holds no lock: the thread that holds it runs no Python meanwhile.
 
@@ -255,34 +288,13 @@ def _write_in_thread(source: Batch[Any], descriptor: int, ticket: Ticket, progre
     started: list[int] = []
     given_up: list[bool] = []  # whether the claim was to be had here: noted by the same call that asks (paths.py)
     seed = coerce.fresh_seed()
-
-    def write() -> Iterator[None]:
-        try:
-            if not locks[1].acquire(False):
-                return
-            try:
-                is_whole = write_image(sources.pop(), copies[0], seed, ticket)  # when it is over it holds no map
-            finally:
-                os.close(copies[0])
-            outcome[0] = is_whole
-        except BaseException as error:  # raised below, in the thread that called
-            outcome[0] = error
-        locks[0].release()
-        return
-        yield  # never: but a generator has its frame before the thread begins, which might find no memory for one
-
-    try:
-        locks.extend(starmap(allocate_lock, ((), ())))
-    except RuntimeError:  # so it says that there is no memory
-        if len(locks) == 2:
-            raise
-        raise MemoryError("no memory for a lock") from None
+    _allocate_locks(locks)
     bell, claim = locks
     bell.acquire()
     run: Callable[..., Any] = next
     try:
         copies.extend(map(os.dup, (descriptor,)))
-        begin = map(start_new_thread, (run,), ((write(), None),))
+        begin = map(start_new_thread, (run,), ((_written(sources, copies, seed, ticket, locks, outcome), None),))
         try:
             started.extend(begin)
         except RuntimeError:  # no more threads, or the interpreter is going

@@ -8,7 +8,7 @@ PYTHONMALLOC=malloc brings CPython's and NumPy's own blocks under it.
 
 Leaks are not asked for here: CPython and NumPy keep blocks until the process ends, and each of ours is allocated
 with their frames on the stack, so that a suppression for theirs would cover ours. They are found elsewhere: in the core
-by the leak sanitizer (layer core-asan-ubsan), in the binding by test_memory.py and test_hostile.py.
+by the leak sanitizer (layer core-asan-ubsan), in the binding by test_operations.py and test_no_memory.py.
 """
 
 from __future__ import annotations

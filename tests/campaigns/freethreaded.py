@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -193,6 +194,8 @@ def suite(name: str, tests: list[str], *arguments: str) -> Light:
         except Red as reason:
             found = Light(failed=1)
             say(f"{Path(file).name}: {reason}")
+        alone = re.search(r"(\d+) tests? (?:was|were) not run in parallel", done.stdout)
+        found.told["alone"] = int(alone[1]) if alone else 0
         say(f"{name:<9} {Path(file).name:<28} {found.passed:6} passed {found.failed:3} failed {seconds:7.1f} s")
         if found.failed:
             say(done.stdout[-20_000:] + done.stderr[-4000:])
@@ -206,6 +209,7 @@ def suite(name: str, tests: list[str], *arguments: str) -> Light:
             light.passed += found.passed
             light.failed += found.failed
             light.skipped += found.skipped
+            light.told["alone"] = light.told.get("alone", 0) + found.told["alone"]
     return light
 
 
@@ -238,6 +242,8 @@ def main(arguments: list[str]) -> int:
                 counts[f"tests passed, each in {threads} thread{'s' * (threads > 1)}"] = light.passed
                 counts[f"tests failed, each in {threads} thread{'s' * (threads > 1)}"] = light.failed
                 counts[f"tests skipped, each in {threads} thread{'s' * (threads > 1)}"] = light.skipped
+                if name == "parallel":
+                    counts["of all of these in one thread, as the plugin or a mark says"] = light.told["alone"]
                 failed = failed or light.failed > 0
         counts["optional packages without a wheel"] = missing
     except Skip as reason:

@@ -7,7 +7,8 @@ to tests/fuzz/crashes/TARGET under a name that says what went wrong; from then o
 tests/python/test_fuzz_replay.py). --keep brings what was found into the repository's corpus: the few dozen inputs that
 reach most of all that was reached.
 
-The seed of each run is printed; libFuzzer's -seed is the first of it that one would want again.
+The seed of each run is printed; libFuzzer's -seed is the first of it that one would want again. (Hypothesis, where
+there is no atheris, draws its own, and shows the input that fails.)
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     make soak SOAK="--seed 123456"          one round again, on both builds
 
 A round is the stateful machines (every kind of map, every dtype) under the deep profile; after each pair of rounds come
-the hostile and the thread suites. Each round has a seed of its own and prints the command that repeats it.
+the hostile and the thread suites, and those of other properties. Each round has a seed of its own and prints the
+command that repeats it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ OTHERS = (
     "tests/python/test_mischief.py",
     "tests/python/test_operations.py",
     "tests/python/test_threads.py",
+    # Examples that `make test` draws in the same way each time.
+    "tests/python/test_arrow.py",
+    "tests/python/test_batches.py",
+    "tests/python/test_iteration.py",
+    "tests/python/test_ops.py",
 )
 BUILDS = ("release", "checked")
 #: A round of the machines is made about this long by its number of examples: some rounds of each build in ten minutes.
@@ -78,7 +84,7 @@ class Soak:
             self.add(f"stateful steps, {build}", steps)
             self.add("machines run", light.passed + light.failed)
         else:
-            self.add(f"hostile and thread cases, {build}", light.passed + light.failed)
+            self.add(f"hostile, thread and property cases, {build}", light.passed + light.failed)
         self.add("rounds", 1)
         if light.failed:
             self.failures.append(repeat)

@@ -85,6 +85,7 @@ PYTHON_FLOORS = {
     "__main__": 8.0,
 }
 LINES_MOST = 600
+FUNCTION_LINES_MOST = 60  # the docstring apart
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 CORE_FILES = sorted([*CORE.glob("*.c"), *CORE.glob("*.h")])
@@ -256,6 +257,29 @@ def test_design_names_the_room(file):
 def test_no_file_is_too_long(file):
     count = len(file.read_text().splitlines())
     assert count <= LINES_MOST, f"{file.name} has {count} lines: split it by noun"
+
+
+def function_lengths(file: Path) -> dict[str, int]:
+    if file.suffix == ".py":
+        lengths = {}
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lengths[node.name] = node.end_lineno - body[0].lineno + 1 if body else 0
+        return lengths
+    found = re.findall(r"(?ms)^[^\n]*?(\w+)\([^;{}]*\)\n\{\n(.*?)^\}", file.read_text())
+    return {name: len(body.splitlines()) for name, body in found}
+
+
+@pytest.mark.parametrize("file", [*CORE_FILES, *PACKAGE.glob("*.py")], ids=lambda file: file.name)
+def test_no_function_is_too_long(file):
+    too_long = {name: length for name, length in function_lengths(file).items() if length > FUNCTION_LINES_MOST}
+    assert not too_long
+
+
+def test_functions_are_found():
+    assert len(function_lengths(CORE / "map.c")) > 20
+    assert len(function_lengths(PACKAGE / "batches.py")) > 15
 
 
 @pytest.mark.parametrize("file", ALL_FILES, ids=lambda file: file.name)
