@@ -1,9 +1,9 @@
 """Factories, Hypothesis profiles, and a bound on the time of every test.
 
 `make_map` and `make_case` are parametrised: every test that takes one of them sees every kind of map (model.KINDS):
-hash, direct, auto, in the middle of growth, on segments instead of reserved address space, out of a mapped file, all
-keys in few buckets or in one chain, and (make_case only, since it brings rows of its own) on the way from direct to
-hash. Each map made is validated when the test is over.
+hash, direct, auto, in the middle of growth, sparse after it was dense, on segments instead of reserved address space,
+out of a mapped file, all keys in few buckets or in one chain, and (make_case only, since it brings rows of its own) on
+the way from direct to hash. Each map made is validated when the test is over.
 """
 
 from __future__ import annotations

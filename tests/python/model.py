@@ -82,6 +82,7 @@ KINDS = {
         Kind("all-zero", "hash", {"hash_and": 1 << 45}, one_by_one=True, few_chains=True),
         Kind("all-ones", "hash", {"hash_or": 2**64 - 1}, one_by_one=True, few_chains=True),
         Kind("leaving", "auto"),
+        Kind("left", "auto", one_by_one=True),
     )
 }
 #: Kinds that can hold exactly the rows asked for ("leaving" always comes with thousands of its own). All ones differ
@@ -90,6 +91,7 @@ EXACT_KINDS = [name for name in KINDS if name not in ("leaving", "all-ones")]
 ANY_KEY_KINDS = [name for name in EXACT_KINDS if not KINDS[name].dense_only]
 #: Keys that a map of the kind "leaving" has beside, so that it is still leaving when the test gets it.
 LEAVING_KEYS = range(-20_000, -14_000)
+LEFT_FIRST = -(2**16)  # begins a page, however large that is
 #: Keys of a case whose test asks for no number of them.
 CASE_COUNT = {"growing": 300, "segments": 300}
 #: Where files are soon written and soon gone.
@@ -131,6 +133,8 @@ def build_map(
     keys = [int(key) for key in keys]
     if rows is None:
         rows = rows_for(len(keys), m.row_shape, m.dtype)
+    if kind == "left":
+        leave_direct(m)
     if how.one_by_one:
         for key, row in zip(keys, rows, strict=True):
             m[key] = row
@@ -139,6 +143,24 @@ def build_map(
     if kind == "growing":
         grow_into_the_middle(m)
     return mapped(m) if kind == "mapped" else m
+
+
+def leave_direct(m: IntArrayMap) -> None:
+    """Dense, then sparse, then empty: a hash index over rows that a direct one has placed, all of them free.
+
+    Whole pages, and the last row goes first, so that new keys come in the order of their insertion.
+    """
+    row = rows_for(1, m.row_shape, m.dtype)[0]
+    m[LEFT_FIRST] = row
+    dense = np.arange(LEFT_FIRST, LEFT_FIRST + max(64, m.stats().page_rows))
+    m.set_many(dense, row)
+    m[FAR_KEY] = row
+    while m.index == "direct":
+        m.pop(FAR_AWAY, None)
+    del m[FAR_KEY]
+    m.delete_many(dense[::-1])
+    stats = m.stats()
+    assert (m.index, len(m), stats.rows_used, stats.rows_free) == ("hash", 0, len(dense) + 1, len(dense) + 1)
 
 
 def grow_into_the_middle(m: IntArrayMap) -> None:
