@@ -8,6 +8,7 @@ Above it: _batch.pyx (many keys), _cursor.pyx (iteration), _binding.pyx (one key
 cimport cython
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.number cimport PyNumber_Index
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
@@ -157,6 +158,7 @@ cdef class Owner:
         cdef failing_state *failing = NULL
         cdef iam_status status
         self._refuse_second_init()
+        row_shape = tuple([int(PyNumber_Index(length)) for length in row_shape])  # of ints, whatever they were of
         read_options(&wanted, row_shape, dtype, index, options)
         wanted.capacity = capacity
         wanted.seed = seed

@@ -17,8 +17,12 @@ __all__ = ["read", "write"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
-#: NumPy reads no header of more than 10,000 characters, which are up to four bytes each.
-HEADER_BYTES_MAX = 40_000
+#: A header that NumPy writes for one of our dtypes has 128 bytes. It reads much longer ones, and evaluates them: a few
+#: thousand signs in a row are more than the interpreter's parser has room for.
+HEADER_BYTES_MAX = 4096
+#: Where the errors are defined that a broken archive makes zipfile, what it decompresses with, and NumPy raise.
+_BREAKS = {"builtins", "zipfile", "zlib", "lzma", "_lzma", "struct", "_struct", "tokenize"}
+_CONTEXTS_MOST = 100
 
 
 def write(path: Path, keys: npt.NDArray[np.int64], rows: Array, compress: bool) -> None:
@@ -32,7 +36,7 @@ def write(path: Path, keys: npt.NDArray[np.int64], rows: Array, compress: bool) 
                     np.savez_compressed(file, keys=keys, rows=rows)
                 else:
                     np.savez(file, keys=keys, rows=rows)
-        except Exception as error:
+        except (ValueError, RuntimeError) as error:
             _raise_what_broke_it_off(error, around)
             raise
 
@@ -48,12 +52,10 @@ def read(path: Path) -> tuple[npt.NDArray[np.int64], Array]:
         try:
             with open(descriptor, "rb", closefd=False) as file:
                 return _arrays_of(file)
-        except (MemoryError, SystemError):  # the latter: the interpreter had no memory to say so
-            raise
-        except Exception as error:  # zip files break in many ways, and NumPy's headers in more
-            _raise_what_broke_it_off(error, around)
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset before the file
+        except Exception as error:
+            if not _says_broken(error):
                 raise
+            _raise_what_broke_it_off(error, around)
             raise ValueError(f"{text!r} is not an .npz archive, or a broken one: {error}") from error
 
     keys, rows = read_regular(text, read_arrays)
@@ -63,11 +65,14 @@ def read(path: Path) -> tuple[npt.NDArray[np.int64], Array]:
 
 
 def _arrays_of(file: BinaryIO) -> tuple[Array, Array]:
-    # Not by np.load, which looks at the first bytes and may take the file for an array.
-    if not zipfile.is_zipfile(file):
-        raise ValueError("it holds something else")
-    with zipfile.ZipFile(file) as members:
-        _refuse_divided_units(members)
+    # Not by np.load, which looks at the first bytes and may take the file for an array. And zipfile.is_zipfile is not
+    # asked, which swallows the errors of a disk.
+    try:
+        members = zipfile.ZipFile(file)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"it holds something else ({error})") from error
+    with members:
+        _refuse_odd_headers(members)
     with np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
         missing = {"keys", "rows"} - set(archive.files)
         if missing:
@@ -75,24 +80,49 @@ def _arrays_of(file: BinaryIO) -> tuple[Array, Array]:
         return archive["keys"], archive["rows"]
 
 
-def _raise_what_broke_it_off(error: BaseException | None, around: BaseException | None) -> None:
-    """Raise what zipfile's own error came after: an archive with an open member can't be closed, it says then.
+def _says_broken(error: Exception) -> bool:
+    """Whether the file is to blame: zip files break in many ways, and NumPy's headers in more.
 
-    An interrupt, or memory that is at its end: for a lock's that is a RuntimeError. `around`: handled before already.
+    What a signal handler raises passes, and so does what is said of memory or of a stack at its end: SystemError is
+    what the interpreter says where it has no memory to say so.
     """
-    while error is not None and error is not around:
-        if isinstance(error, MemoryError) or not isinstance(error, Exception):
-            raise error
-        if isinstance(error, RuntimeError) and "can't allocate" in str(error):
-            raise MemoryError(str(error)) from error
-        error = error.__context__
+    if isinstance(error, OSError):
+        return error.errno == errno.EINVAL  # an offset before the file
+    is_ours = isinstance(error, MemoryError | SystemError | RecursionError)
+    return not is_ours and type(error).__module__ in _BREAKS
 
 
-def _refuse_divided_units(members: zipfile.ZipFile) -> None:
-    """NumPy ends the process where a header says "M8[s/0]", in whatever way a literal of Python can say it.
+def _raise_what_broke_it_off(error: BaseException | None, around: BaseException | None) -> None:
+    """Raise what zipfile's own error came after, if that was no fault of the archive.
 
-    So no header may have a slash, or a backslash that could stand for one: those of numbers that NumPy writes have
-    neither. All are looked at that NumPy may take for one of ours: it has its own idea of which one a name means.
+    An interrupt, or memory at its end (for a lock's that is a RuntimeError): an archive with an open member can't be
+    closed, it says then. A disk that can't be read: it finds no archive there. `around` was handled before all this.
+    """
+    context = None
+    try:
+        for _ in range(_CONTEXTS_MOST):
+            if error is None or error is around:
+                return
+            if isinstance(error, RuntimeError) and "can't allocate" in str(error):
+                raise MemoryError(str(error)) from error
+            is_disk = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+            if is_disk or isinstance(error, MemoryError) or not isinstance(error, Exception):
+                context = error.__context__
+                try:
+                    raise error
+                finally:
+                    error.__context__ = context
+            error = error.__context__
+    finally:
+        error = context = None  # else they would hold this frame, which holds them
+
+
+def _refuse_odd_headers(members: zipfile.ZipFile) -> None:
+    """No header may be long (see HEADER_BYTES_MAX), or have a slash, or a backslash that could stand for one.
+
+    NumPy ends the process where a header says "M8[s/0]", in whatever way a literal of Python can say it; those of
+    numbers that it writes have no slash. All are looked at that NumPy may take for one of ours: it has its own idea of
+    which one a name means.
     """
     for member in members.infolist():
         if member.filename.removesuffix(".npy") not in ("keys", "rows"):
@@ -102,5 +132,7 @@ def _refuse_divided_units(members: zipfile.ZipFile) -> None:
                 continue
             is_first_version = file.read(2)[:1] == b"\1"
             length = int.from_bytes(file.read(2 if is_first_version else 4), "little")
-            if set(file.read(min(length, HEADER_BYTES_MAX))) & set(b"/\\"):
+            if length > HEADER_BYTES_MAX:
+                raise ValueError(f"the header of {member.filename} claims {length} bytes")
+            if set(file.read(length)) & set(b"/\\"):
                 raise ValueError(f"the header of {member.filename} has a slash, as of a unit that is divided")

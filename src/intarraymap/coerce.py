@@ -408,7 +408,10 @@ def find_numbers(value: Any, what: str, target: np.dtype[Any] | None = None) -> 
         if sequences.offers_array(value):
             return np.asarray(value), False
         if sequences.is_sequence(value):
-            value = list(value)
+            try:
+                value = list(value)
+            except KeyError:  # it is something like a mapping
+                raise TypeError(f"{what} must be numbers, not {type(value).__name__}") from None
             array = sequences.array_of(value, what)
         else:
             array = np.asarray(value)

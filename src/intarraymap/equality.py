@@ -14,6 +14,15 @@ __all__ = ["numbers_equal", "row_equals"]
 Array = npt.NDArray[Any]
 
 _PYTHON_NUMBERS: Final = frozenset((bool, int, float, complex))
+_TO_PYTHON: Final[tuple[type[np.generic], ...]] = (
+    np.bool_,
+    np.integer,
+    np.float16,
+    np.float32,
+    np.float64,
+    np.complex64,
+    np.complex128,
+)
 
 
 def row_equals(mine: Array, other: object) -> bool:
@@ -23,13 +32,21 @@ def row_equals(mine: Array, other: object) -> bool:
         if array.shape != mine.shape:
             return False
         if array.dtype.kind in "fcO" and mine.dtype.kind in "biufc" and not sequences.offers_array(other):
-            # NumPy makes floats, or objects, of Python's integers that no integer dtype holds together.
-            objects = np.array(other, dtype=object)
-            if objects.shape == mine.shape and set(map(type, objects.flat)) <= _PYTHON_NUMBERS:
-                return bool(np.asarray(mine.astype(object) == objects).all())
+            return _list_equals(mine, other, array)
     except (TypeError, ValueError, OverflowError):
         return False
     return numbers_equal(mine, array)
+
+
+def _list_equals(mine: Array, other: object, array: Array) -> bool:
+    """Of integers that no integer dtype holds together NumPy makes floats, or objects: then number by number."""
+    if array.dtype.kind in "fc":
+        if not bool(np.asarray(mine == array).all()):  # what is equal is equal rounded
+            return False
+        if array.size == 0 or np.abs(array).max() < 2.0**53:
+            return True
+    numbers = [number.item() if isinstance(number, _TO_PYTHON) else number for number in np.array(other, object).flat]
+    return set(map(type, numbers)) <= _PYTHON_NUMBERS and numbers == mine.ravel().tolist()
 
 
 def numbers_equal(a: Array, b: Array) -> bool:

@@ -176,6 +176,7 @@ class Exchange(Batch[D]):
 
         Examples
         --------
+        >>> from intarraymap import IntArrayMap
         >>> m = IntArrayMap.from_arrays([5, 6], [[1, 2], [3, 4]])
         >>> IntArrayMap.from_arrow(m) == m
         True
@@ -219,6 +220,7 @@ class Exchange(Batch[D]):
 
         Examples
         --------
+        >>> from intarraymap import IntArrayMap
         >>> m = IntArrayMap.from_arrays([5, 6], [[1, 2], [3, 4]])
         >>> m.to_pandas(["low", "high"])  # doctest: +SKIP
              low  high
@@ -280,6 +282,7 @@ class Exchange(Batch[D]):
         Examples
         --------
         >>> import pandas  # doctest: +SKIP
+        >>> from intarraymap import IntArrayMap
         >>> frame = pandas.DataFrame({"low": [1, 3], "high": [2, 4]}, index=[5, 6])  # doctest: +SKIP
         >>> IntArrayMap.from_pandas(frame)[6]  # doctest: +SKIP
         array([3, 4])
@@ -320,6 +323,7 @@ class Exchange(Batch[D]):
         Examples
         --------
         >>> import os, tempfile
+        >>> from intarraymap import IntArrayMap
         >>> m = IntArrayMap.from_arrays([5, 6], [[1, 2], [3, 4]])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     m.to_npz(os.path.join(folder, "m.npz"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -28,15 +28,16 @@ def _pandas() -> Any:
     return pandas
 
 
-def to_frame(keys: npt.NDArray[np.int64], rows: Array, names: Sequence[Any] | None) -> _pd.DataFrame:
+def to_frame(keys: npt.NDArray[np.int64], rows: Array, names: object) -> _pd.DataFrame:
     """A frame over the rows themselves: index = keys, a column for each item."""
     pandas = _pandas()
     shape = rows.shape[1:]
     item_count = math.prod(shape)
     columns: Any
     if names is not None:
-        if isinstance(names, str):
-            raise TypeError("columns must be a sequence of names, not a string")
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            came = "a string" if isinstance(names, str) else type(names).__name__
+            raise TypeError(f"columns must be a sequence of names, not {came}")
         columns = list(names)
         if len(columns) != item_count:
             raise ValueError(f"columns: {len(columns)} names for rows of {item_count} items")

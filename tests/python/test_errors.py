@@ -411,6 +411,7 @@ MAKERS = [
     ("open path", lambda cls: cls.open(None), TypeError, ["path", "NoneType"]),
     ("to_pandas names", lambda cls: pandas() and cls(3).to_pandas(["a"]), ValueError, ["1 names", "3 items"]),
     ("to_pandas str", lambda cls: pandas() and cls(3).to_pandas("abc"), TypeError, ["columns", "string"]),
+    ("to_pandas int", lambda cls: pandas() and cls(3).to_pandas(5), TypeError, ["columns", "names", "int"]),
     ("from_pandas number", lambda cls: pandas() and cls.from_pandas(5), TypeError, ["DataFrame", "int"]),
     ("from_pandas strings", lambda cls: cls.from_pandas(frame([1], ["x"])), TypeError, ["column 'a'", "numbers"]),
     ("from_pandas float keys", lambda cls: cls.from_pandas(frame([1.5], [1])), TypeError, ["index", "float64"]),

@@ -802,6 +802,8 @@ def test_equal_only_if_nothing_was_rounded():
         ("float32", [2**70, 0.5], [[2**70, 0.25], [2**1100, 0.5]]),
         ("complex128", [2**70, 1j], [[2**70 + 1, 1j], [2**70, 1]]),
         ("bool", [True, False], [[2**64, 0.0], [True, 0.5]]),
+        ("uint64", [np.uint64(2**63 + 1), 1], [[np.uint64(2**63), 1], [2.0**63, np.int64(1)]]),
+        ("float64", [2**53, 1.5], [[np.int64(2**53 + 1), 1.5], [np.float32(2**53), np.float16(1.25)]]),
     ],
 )
 def test_lists_of_numbers_are_compared_exactly(dtype, row, others):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import gc
+import io
 import os
 import stat
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -11,7 +16,7 @@ import pytest
 from interrupts import interrupt_everywhere
 from model import DTYPES, assert_same, build_map, copy_of
 
-from intarraymap import IntArrayMap
+from intarraymap import IntArrayMap, archive
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -22,8 +27,8 @@ def test_there_and_back(tmp_path, dtype, compress):
     other = IntArrayMap.from_npz(str(tmp_path / "m.npz"), index="hash", seed=1)
     assert (other.dtype, other.row_shape) == (m.dtype, m.row_shape)
     assert_same(other, copy_of(m))
-    with np.load(tmp_path / "m.npz") as archive:
-        assert archive["keys"].tolist() == m.to_arrays()[0].tolist()
+    with np.load(tmp_path / "m.npz") as opened:
+        assert opened["keys"].tolist() == m.to_arrays()[0].tolist()
 
 
 def test_kinds_and_empty(tmp_path, make_case):
@@ -173,9 +178,9 @@ def npy(descr: bytes, length: int = 0) -> bytes:
 def test_times_of_divided_units_ended_the_process(tmp_path, run_child, members):
     path = tmp_path / "m.npz"
     np.savez(path, keys=np.arange(2))
-    with zipfile.ZipFile(path, "a") as archive:
+    with zipfile.ZipFile(path, "a") as opened:
         for name, data in members.items():
-            archive.writestr(name, data)
+            opened.writestr(name, data)
     assert "divided" in refused_in_a_child(run_child, path)
 
 
@@ -184,8 +189,8 @@ def test_an_array_of_times_of_divided_units_ended_the_process(tmp_path, run_chil
     path = tmp_path / "m.npz"
     path.write_bytes(npy(b"'<M8[s/0]'"))
     if is_archive_too:  # NumPy looks at the first bytes, and whoever reads archives at the last
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("rows.npy", npy(b"'<M8[s]'"))
+        with zipfile.ZipFile(path, "a") as opened:
+            opened.writestr("rows.npy", npy(b"'<M8[s]'"))
     says = refused_in_a_child(run_child, path)
     assert ("it has no array" if is_archive_too else "it holds something else") in says
 
@@ -246,3 +251,147 @@ def test_broken(tmp_path):
         path.write_bytes(other)
         with pytest.raises(ValueError):
             IntArrayMap.from_npz(path)
+
+
+# ---- What breaks it off in the middle -------------------------------------------------------------------------------
+
+
+class Expired(Exception):
+    """What somebody's signal handler raises."""
+
+
+@pytest.fixture
+def opening_raises(monkeypatch):
+    """An exception between the opening of an archive's member and the first line that could close it."""
+
+    def arm(make_error, writing):
+        plain = zipfile.ZipFile.open
+
+        def opened(self, *arguments, **words):
+            member = plain(self, *arguments, **words)
+            if ("w" in arguments) is writing:
+                raise make_error()
+            return member
+
+        monkeypatch.setattr(zipfile.ZipFile, "open", opened)
+
+    monkeypatch.delattr(zipfile.ZipFile, "__del__")  # which can't close it either, and says so on stderr
+    yield arm
+    gc.collect()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, Expired, RecursionError])
+def test_reading_raised_what_zipfile_made_of_it(tmp_path, opening_raises, error):
+    IntArrayMap.fromkeys([1], [1.0]).to_npz(tmp_path / "m.npz")
+    opening_raises(lambda: error("in the middle"), writing=False)
+    with pytest.raises(error, match="in the middle") as raised:
+        IntArrayMap.from_npz(tmp_path / "m.npz")
+    assert raised.type is error
+
+
+@pytest.mark.thread_unsafe(reason="memory is counted for the whole process")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_writing_raised_what_zipfile_made_of_it_and_kept_the_rows(tmp_path, opening_raises, error):
+    m = IntArrayMap(100)
+    m.set_many(np.arange(20_000), 1.0)
+    m.to_npz(tmp_path / "m.npz")
+    opening_raises(lambda: error("in the middle"), writing=True)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        with pytest.raises(error, match="in the middle") as raised:
+            try:
+                raise KeyError("of the caller")
+            except KeyError:
+                m.to_npz(tmp_path / "m.npz")
+        chain, at = [], raised.value
+        while at is not None:
+            chain.append(type(at))
+            at = at.__context__
+        assert chain == [error, KeyError]
+        del raised, at
+        assert tracemalloc.get_traced_memory()[0] < before + 2_000_000  # of 16 MB
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert os.listdir(tmp_path) == ["m.npz"]
+    assert len(IntArrayMap.from_npz(tmp_path / "m.npz")) == 20_000
+
+
+def test_no_memory_for_a_lock(tmp_path, opening_raises):
+    opening_raises(lambda: RuntimeError("can't allocate lock"), writing=True)
+    with pytest.raises(MemoryError, match="can't allocate lock"):
+        IntArrayMap.fromkeys([1], [1.0]).to_npz(tmp_path / "m.npz")
+
+
+def test_contexts_in_a_circle_end(tmp_path, opening_raises):
+    first, second = ValueError("first"), ValueError("second")
+    first.__context__, second.__context__ = second, first
+    IntArrayMap.fromkeys([1], [1.0]).to_npz(tmp_path / "m.npz")
+    opening_raises(lambda: first, writing=False)
+    with pytest.raises(ValueError, match=r"broken one: first"):
+        IntArrayMap.from_npz(tmp_path / "m.npz")
+
+
+class FailingDisk(io.RawIOBase):
+    """A file of which the n-th reading fails."""
+
+    def __init__(self, descriptor, n):
+        self.descriptor, self.left = descriptor, n
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=0):
+        return os.lseek(self.descriptor, offset, whence)
+
+    def readinto(self, room):
+        if self.left == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self.left -= 1
+        data = os.read(self.descriptor, len(room))
+        room[: len(data)] = data
+        return len(data)
+
+
+def test_a_disk_that_fails_was_called_a_broken_archive(tmp_path, monkeypatch):
+    m = IntArrayMap.from_arrays(range(5000), np.ones((5000, 2)))
+    m.to_npz(tmp_path / "m.npz")
+    for n in range(40):
+        disk = functools.partial(lambda n, descriptor, mode, closefd: io.BufferedReader(FailingDisk(descriptor, n)), n)
+        monkeypatch.setattr(archive, "open", disk, raising=False)
+        try:
+            assert IntArrayMap.from_npz(tmp_path / "m.npz") == m
+            break
+        except OSError as error:
+            assert error.errno == errno.EIO
+    assert 5 < n < 39
+
+
+@pytest.mark.parametrize("signs", [b"-" * 6000, b"~" * 6000, b"2**" * 4000])
+def test_a_header_of_many_signs(tmp_path, signs):
+    """The interpreter's parser has no room for such ones, which looked like memory at its end."""
+    np.savez(tmp_path / "m.npz", keys=np.arange(2))
+    with zipfile.ZipFile(tmp_path / "m.npz", "a") as opened:
+        opened.writestr("rows.npy", npy(b"'<i8', 'more': " + signs + b"1"))
+    with pytest.raises(ValueError, match=r"the header of rows.npy claims \d+ bytes"):
+        IntArrayMap.from_npz(tmp_path / "m.npz")
+
+
+def test_a_fifo_was_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.npz")
+    with pytest.raises(OSError, match="not a regular file"):
+        IntArrayMap.from_npz(tmp_path / "m.npz")
+
+
+def test_a_path_of_bytes(tmp_path):
+    m = IntArrayMap.fromkeys([1], [1.0])
+    path = os.fsencode(tmp_path / "m.npz")
+    for call in (m.to_npz, IntArrayMap.from_npz):
+        with pytest.raises(TypeError, match="path must be a string or path-like, not bytes"):
+            call(path)

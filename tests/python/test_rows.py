@@ -192,6 +192,15 @@ class TestPythonNumbers:
         refused(m, put, kind([np.ma.masked_array(np.int8(1), True), 1]), TypeError, match="masked")
         refused(m, put, kind([1.0, kind([1.0])]), ValueError, match="inhomogeneous")
 
+    def test_something_like_a_mapping(self, make_one, put):
+        """NumPy asks it for item 0; that there is none is no missing key of ours."""
+
+        class Like(Unregistered):
+            def __getitem__(self, key):
+                return {"a": 1.0, "b": 2.0}[key]
+
+        refused(make_one(2, "float64", [1]), put, Like([1, 2]), TypeError, match="must be numbers, not Like")
+
 
 class TestArrays:
     """Same-kind casts; integer narrowing only where every value fits."""

@@ -208,3 +208,29 @@ def test_a_table_made_by_hand_with_rows_of_no_size(shape):
         super(IntArrayMap, m).__init__(shape, np.dtype("f8"), 0, "auto", 0, None)
     with pytest.raises(RuntimeError, match="not initialised"):
         len(m)
+
+
+def test_a_table_made_by_hand_with_lengths_that_lie():
+    """They are made integers once, and those are looked at."""
+
+    class Lies(int):
+        def __le__(self, other):
+            return True
+
+        __ge__ = __lt__ = __gt__ = __le__
+
+    class Grows:
+        count = 0
+
+        def __index__(self):
+            self.count += 1
+            return 1 if self.count == 1 else 4096
+
+    for length in (0, -1, 2**33):
+        with pytest.raises(ValueError, match="row_shape must be of ints >= 1"):
+            Table((Lies(length),), np.dtype("f8"), 0, "auto", 0, None)
+    with pytest.raises(TypeError):
+        Table((1.5,), np.dtype("f8"), 0, "auto", 0, None)
+    table = Table((Grows(),), np.dtype("f8"), 0, "auto", 0, None)
+    table[1], table[2] = 1.0, 2.0
+    assert table[1].tolist() == [1.0] and table[2].tolist() == [2.0]
