@@ -21,7 +21,7 @@ Array: TypeAlias = npt.NDArray[Any]
 #: thousand signs in a row are more than the interpreter's parser has room for.
 HEADER_BYTES_MAX = 4096
 #: Where the errors are defined that a broken archive makes zipfile, what it decompresses with, and NumPy raise.
-_BREAKS = {"builtins", "zipfile", "zlib", "lzma", "_lzma", "struct", "_struct", "tokenize"}
+_BREAKS = {"builtins", "compression.zstd", "zipfile", "zlib", "lzma", "_lzma", "struct", "_struct", "tokenize"}
 _CONTEXTS_MOST = 100
 
 
