@@ -405,6 +405,7 @@ class TestCopyOrNot:
         m.to_arrow(copy=False).__arrow_c_stream__()
         assert m.stats().views == 0
 
+    @pytest.mark.thread_unsafe(reason="tracemalloc counts for all threads")
     def test_memory_is_the_rows(self):
         """The snapshot needs the rows and keys once, and nothing that Python would count."""
         m = IntArrayMap.from_arrays(np.arange(1000), rows_for(1000, (8,)))

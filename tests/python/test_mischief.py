@@ -495,7 +495,7 @@ def test_buffers_are_among_the_operations():
 def test_progress_in_the_middle(monkeypatch, mischief):
     """While another thread writes the file. In the table above it is written before it is time to say how far it is."""
     monkeypatch.setattr(files, "PROGRESS_SECONDS", 1e-4)
-    count = 100_000
+    count = 500_000
     m = IntArrayMap.from_arrays(np.arange(count) * 7 - 50, np.arange(count * 3.0).reshape(-1, 3))
     before = m.copy()
     trap = Trap(m, MISCHIEFS[mischief])

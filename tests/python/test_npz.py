@@ -280,6 +280,7 @@ def opening_raises(monkeypatch):
     gc.collect()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the member that is left open
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, Expired, RecursionError])
 def test_reading_raised_what_zipfile_made_of_it(tmp_path, opening_raises, error):
     IntArrayMap.fromkeys([1], [1.0]).to_npz(tmp_path / "m.npz")
@@ -289,6 +290,7 @@ def test_reading_raised_what_zipfile_made_of_it(tmp_path, opening_raises, error)
     assert raised.type is error
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the member that is left open
 @pytest.mark.thread_unsafe(reason="memory is counted for the whole process")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_writing_raised_what_zipfile_made_of_it_and_kept_the_rows(tmp_path, opening_raises, error):
@@ -320,6 +322,7 @@ def test_writing_raised_what_zipfile_made_of_it_and_kept_the_rows(tmp_path, open
     assert len(IntArrayMap.from_npz(tmp_path / "m.npz")) == 20_000
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the member that is left open
 def test_no_memory_for_a_lock(tmp_path, opening_raises):
     opening_raises(lambda: RuntimeError("can't allocate lock"), writing=True)
     with pytest.raises(MemoryError, match="can't allocate lock"):
