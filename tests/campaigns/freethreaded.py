@@ -194,8 +194,8 @@ def suite(name: str, tests: list[str], *arguments: str) -> Light:
         except Red as reason:
             found = Light(failed=1)
             say(f"{Path(file).name}: {reason}")
-        alone = re.search(r"(\d+) tests? (?:was|were) not run in parallel", done.stdout)
-        found.told["alone"] = int(alone[1]) if alone else 0
+        in_threads = re.search(r"Collected (\d+) items? to run in parallel", done.stdout)
+        found.told["in threads"] = int(in_threads[1]) if in_threads else 0
         say(f"{name:<9} {Path(file).name:<28} {found.passed:6} passed {found.failed:3} failed {seconds:7.1f} s")
         if found.failed:
             say(done.stdout[-20_000:] + done.stderr[-4000:])
@@ -209,7 +209,7 @@ def suite(name: str, tests: list[str], *arguments: str) -> Light:
             light.passed += found.passed
             light.failed += found.failed
             light.skipped += found.skipped
-            light.told["alone"] = light.told.get("alone", 0) + found.told["alone"]
+            light.told["in threads"] = light.told.get("in threads", 0) + found.told["in threads"]
     return light
 
 
@@ -238,12 +238,12 @@ def main(arguments: list[str]) -> int:
         for name, words in runs.items():
             if options.only in (None, name):
                 light = suite(name, options.tests, *words)
-                threads = options.threads if name == "parallel" else 1
-                counts[f"tests passed, each in {threads} thread{'s' * (threads > 1)}"] = light.passed
-                counts[f"tests failed, each in {threads} thread{'s' * (threads > 1)}"] = light.failed
-                counts[f"tests skipped, each in {threads} thread{'s' * (threads > 1)}"] = light.skipped
-                if name == "parallel":
-                    counts["of all of these in one thread, as the plugin or a mark says"] = light.told["alone"]
+                way = "one thread" if name == "plain" else f"{options.threads} threads where they can"
+                counts[f"tests passed, in {way}"] = light.passed
+                counts[f"tests failed, in {way}"] = light.failed
+                counts[f"tests skipped, in {way}"] = light.skipped
+                if name == "parallel":  # the plugin, or a mark, says of the others that they can't
+                    counts[f"of these in {options.threads} threads at a time"] = light.told["in threads"]
                 failed = failed or light.failed > 0
         counts["optional packages without a wheel"] = missing
     except Skip as reason:
