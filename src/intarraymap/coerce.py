@@ -359,7 +359,13 @@ def _broadcast(array: Array, key_shape: Shape, what: str) -> Array:
 
 
 # Python numbers that ndarray.fill takes by value or refuses with OverflowError, as we do: the common scalars, fast.
-_FILLS: Final = {"d": (int, float), "D": (int, float, complex)} | dict.fromkeys("bhilqBHILQ", (int,))
+# By subscript and not by get(): without a GIL, at 3.13, that takes the lock of the dict, which nobody would ever give
+# back in the child of a fork that came meanwhile.
+_FILLS: Final = (
+    dict[str, tuple[type, ...]].fromkeys("?efFMm", ())
+    | dict.fromkeys("bhilqBHILQ", (int,))
+    | {"d": (int, float), "D": (int, float, complex)}
+)
 
 
 # ---- Rows -----------------------------------------------------------------------------------------------------------
@@ -372,7 +378,7 @@ def row(value: Any, shape: Shape, row_dtype: np.dtype[Any], what: str = "row") -
 
 def rows(value: Any, key_shape: Shape, shape: Shape, row_dtype: np.dtype[Any], what: str = "rows") -> Array:
     """Exact rows: of shape S + row_shape, or one row of shape row_shape (from one row or a scalar)."""
-    if type(value) in _FILLS.get(row_dtype.char, ()):
+    if type(value) in _FILLS[row_dtype.char]:
         try:
             one = np.empty(shape, row_dtype)
             one.fill(value)
