@@ -227,6 +227,11 @@ cdef class Owner:
         if flag_load(&self.state) != NEW:
             refuse_second_init()
 
+    def _require_writable(self):
+        """Before anything else is judged: a writer on a read-only map is that error, whatever it was given."""
+        usable(self)
+        writable(self)
+
     def _check(self):
         "_check($self)\n--\n\n" """
         Check every invariant of the map: O(n), present in every build.

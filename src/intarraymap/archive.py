@@ -88,8 +88,8 @@ def _says_broken(error: Exception) -> bool:
     """
     if isinstance(error, OSError):
         return error.errno == errno.EINVAL  # an offset before the file
-    is_ours = isinstance(error, MemoryError | SystemError | RecursionError)
-    return not is_ours and type(error).__module__ in _BREAKS
+    is_resource = isinstance(error, MemoryError | SystemError | RecursionError)
+    return not is_resource and type(error).__module__ in _BREAKS
 
 
 def _raise_what_broke_it_off(error: BaseException | None, around: BaseException | None) -> None:

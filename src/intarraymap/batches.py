@@ -439,11 +439,6 @@ class Batches(Batch[D]):
         exact = coerce.rows(rows, numbers.shape, self.row_shape, self.dtype)
         self._update_many(numbers, exact, name)
 
-    def _require_writable(self) -> None:
-        """Before anything else is judged: a writer on a read-only map is that error, whatever it was given."""
-        if self.read_only:
-            raise ValueError("the map is read-only")
-
     def _require_op(self, op: str) -> str:
         """The name of an operation that is defined on the dtype, as a plain string."""
         if not isinstance(op, str):

@@ -115,7 +115,7 @@ class WholeMap(Batch[D]):
         Raises
         ------
         TypeError, ValueError, OverflowError
-            If `n` is not an integer, is negative, or above 2**32 - 2.
+            If `n` is not an integer, is negative, or above 2**32 - 2; ValueError also if the map is read-only.
         MemoryError
             If there is no room; the map is as before.
 
@@ -129,8 +129,7 @@ class WholeMap(Batch[D]):
         >>> m = IntArrayMap(2)
         >>> m.reserve(1000)
         """
-        if self.read_only:
-            raise ValueError("the map is read-only")
+        self._require_writable()
         self._reserve(coerce.capacity(n, "n"))
 
     def compact(self) -> None:

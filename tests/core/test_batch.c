@@ -382,8 +382,6 @@ static void test_twins_in_any_two_slots(void)
         }
 }
 
-/* Regression: room was made for the length of a first batch where its keys were few, or came again at regular
- * distances; and where there was no room for as many as were guessed, there was none for those that came. */
 /* In any bucket, the first of a part included. */
 static void test_twins_in_any_bucket(void)
 {
@@ -408,6 +406,8 @@ static void test_twins_in_any_bucket(void)
     iam_map_destroy(built);
 }
 
+/* Regression: room was made for the length of a first batch where its keys were few, or came again at regular
+ * distances; and where there was no room for as many as were guessed, there was none for those that came. */
 static void test_room_is_for_distinct_keys(void)
 {
     enum { ITEMS = 1 << 12, COUNT = 1 << 12 };

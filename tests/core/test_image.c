@@ -36,7 +36,7 @@ static iam_map *filled(iam_index index, uint64_t count, bool far)
     return map;
 }
 
-static image_bytes saved(const iam_map *map, size_t room)
+static iam_save *begun(const iam_map *map)
 {
     const iam_about about = {.axis_count = 1, .axes = {map->options.row_items}};
     iam_save *save = NULL;
@@ -44,6 +44,12 @@ static image_bytes saved(const iam_map *map, size_t room)
     EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
     while (!ready)
         EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+    return save;
+}
+
+static image_bytes saved(const iam_map *map, size_t room)
+{
+    iam_save *save = begun(map);
     image_bytes image = {.bytes = malloc(iam_save_bytes(save) + room)};
     size_t more;
     while ((more = iam_save_next(save, image.bytes + image.count, room)) != 0)
@@ -846,12 +852,7 @@ static void test_nothing_is_written_beyond_the_room(void)
         iam_map *map = which < MAPS ? nth_map(which) : new_map(IAM_INDEX_DIRECT, 1, IAM_BOOL);
         for (int64_t key = 0; which == MAPS && key < 200000; key++)
             EXPECT(iam_map_put(map, key, &(uint8_t){0xff}) == IAM_OK);
-        const iam_about about = {.axis_count = 1, .axes = {map->options.row_items}};
-        iam_save *save = NULL;
-        bool ready = false;
-        EXPECT(iam_save_begin(map, 777, &about, &save) == IAM_OK);
-        while (!ready)
-            EXPECT(iam_save_prepare(save, &ready) == IAM_OK);
+        iam_save *save = begun(map);
         enum { GUARD = 64 };
         static uint8_t piece[IAM_SAVE_ROOM_LEAST + GUARD];
         memset(piece, 0xcc, sizeof piece);
